@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_LOOP_H
+#define WEFT_LOOP_H
+
+/*
+ * The loop: runs a main coroutine and all that it spawns on one thread, on libevent.
+ */
+
+#include <weft/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum weft_tristate {
+        WEFT_DEFAULT = 0, /* what the environment says */
+        WEFT_OFF = 1,
+        WEFT_ON = 2,
+};
+
+struct weft_run_options {
+        enum weft_tristate debug;   /* WEFT_DEFAULT: WEFT_DEBUG; else it overrides the environment both ways */
+        const char *name;           /* of the main task; NULL: "Task-1" */
+        uint64_t slow_ns;           /* a step is reported from this duration on; 0: 100 ms */
+        bool no_signals;            /* leave SIGINT and SIGTERM alone */
+        size_t stack_size;          /* the default for this loop's tasks; 0: 64 KiB */
+};
+
+/*
+ * Runs fn(arg) as the main task of a new loop in this thread until it is done, then cancels what is left, runs it to
+ * its end, and closes the loop, as asyncio.run. Reads WEFT_DEBUG, WEFT_LOG and WEFT_BLACKBOX_DIR.
+ *
+ * The first SIGINT or SIGTERM cancels the main task; the second stops the loop.
+ *
+ * Returns the main task's result or error; -EBUSY when a loop runs in this thread already; -EINTR when a second signal
+ * stopped it; -ENOMEM; or what libevent or the black box failed with.
+ */
+#define weft_run(fn, arg) weft_run_at(WEFT_SITE(#fn), (fn), (arg), NULL)
+#define weft_run_with(fn, arg, options) weft_run_at(WEFT_SITE(#fn), (fn), (arg), (options))
+
+WEFT_PUBLIC int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg,
+                            const struct weft_run_options *options);
+
+/* The signal that made weft_run cancel its main task in this thread's last run; 0: none. */
+WEFT_PUBLIC int weft_run_signal(void);
+
+/* CLOCK_MONOTONIC in nanoseconds, by the loop's clock where one runs in this thread. */
+WEFT_PUBLIC uint64_t weft_time(void);
+
+/* Suspends for at least ns (0: as weft_yield). Returns 0, -ECANCELED, or -EPERM outside a task. */
+WEFT_PUBLIC int weft_sleep(uint64_t ns);
+
+/* ---- callbacks ---- */
+
+typedef void (*weft_callback_fn)(void *arg);
+
+struct weft_handle;
+
+/*
+ * Calls fn(arg) from the loop, outside any task: soon, in the next iteration, in the order of the calls; later, after
+ * delay_ns; at, at a time of weft_time(). It runs in a copy of the context that was current at the call. Returns a
+ * handle that the caller drops by weft_handle_unref (the call still happens), or NULL with errno: ENOMEM, EPERM (no
+ * loop in this thread), ESHUTDOWN (closed).
+ */
+#define weft_call_soon(fn, arg) weft_call_soon_at(WEFT_SITE(#fn), (fn), (arg))
+#define weft_call_later(delay_ns, fn, arg) weft_call_at_at(WEFT_SITE(#fn), weft_time() + (delay_ns), (fn), (arg))
+#define weft_call_at(time_ns, fn, arg) weft_call_at_at(WEFT_SITE(#fn), (time_ns), (fn), (arg))
+
+WEFT_PUBLIC struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callback_fn fn, void *arg);
+WEFT_PUBLIC struct weft_handle *weft_call_at_at(const struct weft_site *site, uint64_t time_ns, weft_callback_fn fn, void *arg);
+
+/* The callback will not be called, unless it has been. NULL is fine. */
+WEFT_PUBLIC void weft_handle_cancel(struct weft_handle *handle);
+WEFT_PUBLIC bool weft_handle_cancelled(const struct weft_handle *handle);
+WEFT_PUBLIC struct weft_handle *weft_handle_unref(struct weft_handle *handle);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_TASK_H
+#define WEFT_TASK_H
+
+/*
+ * Tasks: coroutines that run side by side on one loop, as asyncio's. All of these belong to the thread that runs the
+ * loop; from another thread they return -EPERM.
+ *
+ * A handle (struct weft_task *) is a counted reference. weft_spawn gives one to its caller, who passes it on by
+ * weft_await (which takes it), or drops it by weft_task_unref. A task runs on whether or not anyone holds a handle.
+ */
+
+#include <weft/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Starts a task that runs fn(arg); it takes its first step when the caller next suspends. It gets a copy of the current
+ * context. Returns a handle, or NULL with errno: ENOMEM (memory, the black box or its task slots are exhausted), EPERM
+ * (no loop runs in this thread), ESHUTDOWN (the loop is closing).
+ */
+#define weft_spawn(fn, arg) weft_spawn_at(WEFT_SITE(#fn), (fn), (arg))
+
+struct weft_spawn_options {
+        const char *name;             /* NULL: "Task-<number>"; copied; at most 4095 bytes, the rest is cut off */
+        struct weft_context *context; /* NULL: a copy of the current one; else the task runs in this very one */
+        size_t stack_size;            /* bytes; 0: the default; rounded up to a size that the pool keeps */
+};
+
+/* As weft_spawn; options may be NULL. Returns 0, or -ENOMEM, -EPERM, -ESHUTDOWN, -EINVAL (stack_size over 1 GiB). */
+#define weft_spawn_with(fn, arg, options, ret_task) weft_spawn_with_at(WEFT_SITE(#fn), (fn), (arg), (options), (ret_task))
+
+WEFT_PUBLIC struct weft_task *weft_spawn_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg);
+WEFT_PUBLIC int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg,
+                                   const struct weft_spawn_options *options, struct weft_task **ret_task);
+
+/*
+ * Suspends until the task is done, takes the handle, and returns the task's result: 0 or positive, or its error.
+ * -ECANCELED: the task, or the caller while it waited, was cancelled. A cancel of the caller is passed on to the task, as
+ * asyncio does, and the caller waits for its end. Errors that leave the handle with the caller: -EPERM (outside a task),
+ * -EDEADLK (itself), -EXDEV (a task of another loop), -EINVAL (NULL).
+ */
+WEFT_PUBLIC int weft_await(struct weft_task *task);
+
+/*
+ * Requests that the task end: its current or next suspension returns -ECANCELED. Counts: see weft_task_cancelling.
+ * reason may be NULL; it is copied, and shown to observers. Returns 0, or -EALREADY when the task is done, -EPERM from
+ * another thread.
+ */
+#define weft_task_cancel(task, reason) weft_task_cancel_at(WEFT_SITE(NULL), (task), (reason))
+
+WEFT_PUBLIC int weft_task_cancel_at(const struct weft_site *site, struct weft_task *task, const char *reason);
+
+/* How many cancels were requested and not taken back. */
+WEFT_PUBLIC unsigned weft_task_cancelling(const struct weft_task *task);
+
+/* Takes one request back, never below 0; returns how many are left. */
+WEFT_PUBLIC unsigned weft_task_uncancel(struct weft_task *task);
+
+/* Lets every other ready task run once. Suspends. Returns 0, -ECANCELED, or -EPERM outside a task. */
+WEFT_PUBLIC int weft_yield(void);
+
+/* The running task (borrowed), or NULL. */
+WEFT_PUBLIC struct weft_task *weft_current_task(void);
+
+WEFT_PUBLIC struct weft_task *weft_task_ref(struct weft_task *task);
+
+/* Drops a reference; returns NULL. An error that nobody has awaited is reported when the last one goes. NULL is fine. */
+WEFT_PUBLIC struct weft_task *weft_task_unref(struct weft_task *task);
+
+WEFT_PUBLIC bool weft_task_done(const struct weft_task *task);
+WEFT_PUBLIC bool weft_task_cancelled(const struct weft_task *task);
+
+/* The result of a task that is done: 0 or more, or its error; -EBUSY while it is not done. Marks an error as seen. */
+WEFT_PUBLIC int weft_task_result(struct weft_task *task);
+
+/* Unique in its loop, from 1. */
+WEFT_PUBLIC uint64_t weft_task_number(const struct weft_task *task);
+
+/*
+ * Writes "<Task …>" as asyncio's repr, cut off to size bytes with the NUL; returns the length that it would have.
+ * Uses debug info where libdw is installed: slow, for messages.
+ */
+WEFT_PUBLIC size_t weft_task_repr(struct weft_task *task, char *buffer, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

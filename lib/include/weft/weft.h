@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_WEFT_H
+#define WEFT_WEFT_H
+
+/* All of weft: tasks, the loop, descriptors, context variables, debug mode. */
+
+#include <weft/base.h>
+#include <weft/context.h>
+#include <weft/debug.h>
+#include <weft/io.h>
+#include <weft/loop.h>
+#include <weft/task.h>
+
+#endif

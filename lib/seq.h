@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_SEQ_H
+#define WEFT_SEQ_H
+
+/*
+ * Sequence-counted writes into the black box (see blackbox.h). One writer; the words between begin and end are stored
+ * by BB_STORE. On x86-64 all of it is plain moves; the fences bind the compiler, and other processors' hardware.
+ */
+
+#include <stdint.h>
+
+#define BB_STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+#define BB_LOAD(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+
+static inline void seq_begin(uint64_t *seq)
+{
+        __atomic_store_n(seq, *seq + 1, __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+static inline void seq_end(uint64_t *seq)
+{
+        __atomic_store_n(seq, *seq + 1, __ATOMIC_RELEASE);
+}
+
+#endif
