@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The machine switch. See switch.h for what a suspended fiber keeps on its stack.
+ *
+ * x86-64: the callee-saved registers of the ABI, all of them: rbx, rbp, r12-r15, and the control words of SSE (mxcsr) and of
+ * the x87, which the ABI also gives to the callee. Most libraries leave the latter two out, since they cost 3 ns of 5; then a
+ * coroutine that sets a rounding mode sets it for every other one, which nobody who debugs it will guess. We pay.
+ *
+ * The switch goes on by an indirect jump, not by ret: the processor predicts a ret from the calls that it has seen, and
+ * after a switch that is always the other stack's caller (11 ns against 5).
+ *
+ * Control-flow enforcement: the jump carries notrack, for what it jumps to is a return address and has no endbr. A shadow stack
+ * (SHSTK) would miss the switch altogether, so an object built for one takes the ucontext fallback; the library is therefore
+ * built with -fcf-protection=branch or none, and the linker then leaves SHSTK out of the program's marks. On aarch64, where pages are
+ * built for BTI, the switch ends by ret, as br may only lead to a landing pad.
+ *
+ * Ownership: fiber_init and fiber_init_thread allocate only where there is something to keep (struct machine);
+ * fiber_deinit frees it. Nothing here frees or allocates stacks.
+ */
+
+#include "switch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FIBER_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define FIBER_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define FIBER_ASAN 1
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define FIBER_TSAN 1
+#endif
+
+#if defined(FIBER_ASAN)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(FIBER_TSAN)
+#include <sanitizer/tsan_interface.h>
+#endif
+#if defined(__has_include)
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#define FIBER_VALGRIND 1
+#endif
+#endif
+#if FIBER_LAYOUT == FIBER_LAYOUT_NONE
+#include <ucontext.h>
+#endif
+
+#define UNINSTRUMENTED __attribute__((no_sanitize("address"), no_sanitize("thread")))
+
+#if FIBER_LAYOUT == FIBER_LAYOUT_NONE || defined(FIBER_ASAN) || defined(FIBER_TSAN)
+#define FIBER_MACHINE 1
+#define SWITCH_SYMBOL "weft_fiber_swap"
+#else
+#define SWITCH_SYMBOL "fiber_switch"
+#endif
+
+#if FIBER_LAYOUT == FIBER_LAYOUT_X86_64
+#include "switch-x86_64.h"
+#elif FIBER_LAYOUT == FIBER_LAYOUT_AARCH64
+#include "switch-aarch64.h"
+#endif
+
+/* ---- a stack's first frame ---- */
+
+#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
+
+_Static_assert(offsetof(struct fiber, sp) == 0, "the assembly takes a fiber's address for its sp's");
+
+extern void weft_fiber_start(void) __attribute__((visibility("hidden")));
+
+/* What new fibers start with. Of the thread, read once: reading the control words costs as much as a spawn's other parts. */
+static _Thread_local uint64_t thread_control = CONTROL_DEFAULT;
+
+static inline void frame_init(struct fiber *fiber, void *high, void (*entry)(void))
+{
+        char *top = (char *)((uintptr_t)high & ~(uintptr_t)15);
+        char *frame = top - 16 - FRAME_SIZE;
+
+        memset(frame, 0, FRAME_SIZE + 16);
+        memcpy(frame + FRAME_CONTROL, &thread_control, sizeof(thread_control));
+        *(void (**)(void))(void *)(frame + FRAME_ENTRY) = entry;
+        *(void (**)(void))(void *)(frame + FRAME_PC) = weft_fiber_start;
+        fiber->sp = frame;
+}
+
+#endif
+
+/* ---- with something to keep beside the stack ---- */
+
+#if defined(FIBER_MACHINE)
+
+struct machine {
+#if FIBER_LAYOUT == FIBER_LAYOUT_NONE
+        ucontext_t context;
+#endif
+#if defined(FIBER_ASAN)
+        const void *low; /* NULL: a thread's, not known before the first switch away from it */
+        size_t size;
+        void *fake_stack; /* ASan's, while suspended */
+#endif
+#if defined(FIBER_TSAN)
+        void *tsan;
+        bool is_thread;
+#endif
+        unsigned valgrind; /* the stack's id there + 1; 0: none */
+};
+
+#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
+extern void weft_fiber_swap(struct fiber *from, struct fiber *to) __attribute__((visibility("hidden")));
+#endif
+
+#if defined(FIBER_ASAN)
+/* Whom the switch in flight leaves, if that is a thread whose bounds are not known yet. */
+static _Thread_local struct machine *leaving_thread;
+#endif
+
+UNINSTRUMENTED static void annotate_leave(struct machine *from, struct machine *to, bool final)
+{
+#if defined(FIBER_ASAN)
+        leaving_thread = from->low == NULL ? from : NULL;
+        __sanitizer_start_switch_fiber(final ? NULL : &from->fake_stack, to->low, to->size);
+#endif
+#if defined(FIBER_TSAN)
+        __tsan_switch_to_fiber(to->tsan, 0);
+#endif
+        (void)from;
+        (void)to;
+        (void)final;
+}
+
+UNINSTRUMENTED static void annotate_arrive(struct machine *self)
+{
+#if defined(FIBER_ASAN)
+        const void *low;
+        size_t size;
+
+        __sanitizer_finish_switch_fiber(self != NULL ? self->fake_stack : NULL, &low, &size);
+        if (leaving_thread != NULL) {
+                leaving_thread->low = low;
+                leaving_thread->size = size;
+                leaving_thread = NULL;
+        }
+#endif
+        (void)self;
+}
+
+static int machine_new(void *low, void *high, struct machine **ret_machine)
+{
+        struct machine *machine = calloc(1, sizeof(*machine));
+
+        if (machine == NULL)
+                return -ENOMEM;
+#if defined(FIBER_ASAN)
+        if (low != NULL) {
+                machine->low = low;
+                machine->size = (size_t)((char *)high - (char *)low);
+                __asan_unpoison_memory_region(low, machine->size);
+        }
+#endif
+#if defined(FIBER_TSAN)
+        machine->is_thread = low == NULL;
+        machine->tsan = low == NULL ? __tsan_get_current_fiber() : __tsan_create_fiber(0);
+#endif
+        (void)low;
+        (void)high;
+        *ret_machine = machine;
+        return 0;
+}
+
+int fiber_init_thread(struct fiber *fiber)
+{
+        struct machine *machine;
+        int r = machine_new(NULL, NULL, &machine);
+
+        if (r < 0)
+                return r;
+#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
+        thread_control = control_read();
+#endif
+        *fiber = (struct fiber){.machine = machine};
+        return 0;
+}
+
+int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void))
+{
+        struct machine *machine;
+        int r = machine_new(low, high, &machine);
+
+        if (r < 0)
+                return r;
+        *fiber = (struct fiber){.machine = machine};
+#if defined(FIBER_VALGRIND)
+        if (RUNNING_ON_VALGRIND) {
+                machine->valgrind = VALGRIND_STACK_REGISTER(low, high) + 1;
+                VALGRIND_MAKE_MEM_UNDEFINED(low, (char *)high - (char *)low);
+        }
+#endif
+#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
+        frame_init(fiber, high, entry);
+#else
+        (void)getcontext(&machine->context); /* cannot fail: it only copies registers and the signal mask */
+        machine->context.uc_link = NULL;
+        machine->context.uc_stack.ss_sp = low;
+        machine->context.uc_stack.ss_size = (size_t)((char *)high - (char *)low);
+        makecontext(&machine->context, entry, 0);
+#endif
+        return 0;
+}
+
+void fiber_deinit(struct fiber *fiber)
+{
+        struct machine *machine = fiber->machine;
+
+        fiber->machine = NULL;
+        fiber->sp = NULL;
+        if (machine == NULL)
+                return;
+#if defined(FIBER_TSAN)
+        if (!machine->is_thread)
+                __tsan_destroy_fiber(machine->tsan);
+#endif
+#if defined(FIBER_VALGRIND)
+        if (machine->valgrind != 0)
+                VALGRIND_STACK_DEREGISTER(machine->valgrind - 1);
+#endif
+        free(machine);
+}
+
+UNINSTRUMENTED void fiber_entered(void)
+{
+        annotate_arrive(NULL);
+}
+
+UNINSTRUMENTED void fiber_switch(struct fiber *from, struct fiber *to)
+{
+        annotate_leave(from->machine, to->machine, false);
+#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
+        weft_fiber_swap(from, to);
+#else
+        (void)swapcontext(&((struct machine *)from->machine)->context, &((struct machine *)to->machine)->context);
+#endif
+        annotate_arrive(from->machine);
+}
+
+UNINSTRUMENTED void fiber_switch_final(struct fiber *from, struct fiber *to)
+{
+        annotate_leave(from->machine, to->machine, true);
+#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
+        weft_fiber_swap(from, to);
+#else
+        (void)setcontext(&((struct machine *)to->machine)->context);
+#endif
+        __builtin_unreachable();
+}
+
+/* ---- plain: nothing but the stack ---- */
+
+#else
+
+#if defined(FIBER_VALGRIND)
+/* Asked once: a client request is cheap, but not free, and a spawn has no time for it. Threads write the same value. */
+static int on_valgrind;
+#endif
+
+int fiber_init_thread(struct fiber *fiber)
+{
+#if defined(FIBER_VALGRIND)
+        __atomic_store_n(&on_valgrind, RUNNING_ON_VALGRIND ? 1 : 0, __ATOMIC_RELAXED);
+#endif
+        thread_control = control_read();
+        *fiber = (struct fiber){0};
+        return 0;
+}
+
+int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void))
+{
+        fiber->machine = NULL;
+#if defined(FIBER_VALGRIND)
+        if (__builtin_expect(__atomic_load_n(&on_valgrind, __ATOMIC_RELAXED), 0)) {
+                fiber->machine = (void *)((uintptr_t)VALGRIND_STACK_REGISTER(low, high) + 1); /* its first id is 0 */
+                VALGRIND_MAKE_MEM_UNDEFINED(low, (char *)high - (char *)low);
+        }
+#endif
+        (void)low;
+        frame_init(fiber, high, entry);
+        return 0;
+}
+
+void fiber_deinit(struct fiber *fiber)
+{
+#if defined(FIBER_VALGRIND)
+        if (__builtin_expect(fiber->machine != NULL, 0))
+                VALGRIND_STACK_DEREGISTER((uintptr_t)fiber->machine - 1);
+#endif
+        *fiber = (struct fiber){0};
+}
+
+void fiber_entered(void)
+{
+}
+
+void fiber_switch_final(struct fiber *from, struct fiber *to)
+{
+        fiber_switch(from, to);
+        __builtin_unreachable();
+}
+
+#endif
+
+bool fiber_instrumented(void)
+{
+#if defined(FIBER_ASAN) || defined(FIBER_TSAN)
+        return true;
+#elif defined(FIBER_VALGRIND)
+        return RUNNING_ON_VALGRIND;
+#else
+        return false;
+#endif
+}
