@@ -24,10 +24,16 @@ struct reader;
 int reader_open(const char *directory, const char *name, uid_t owner, struct reader **ret_reader, const char **ret_why);
 struct reader *reader_free(struct reader *reader);
 
+/* Removes the file (and what it links to), if it is still the one that was opened. 0; -ESTALE: the name is another's now; … */
+int reader_remove(struct reader *reader);
+
 const char *reader_name(const struct reader *reader);              /* the file's name */
 const struct bb_header *reader_header(const struct reader *reader); /* a checked copy; its strings are NUL-terminated */
 
-/* Pid of the process that holds the lock, in this pid namespace; 0: nobody, the worker is dead; or a negative errno. */
+/*
+ * Pid of the process that holds the lock, in this pid namespace; 0: nobody, the worker is dead; -ESRCH: one that this
+ * namespace does not see; or another negative errno. The caller's own lock does not count.
+ */
 pid_t reader_owner(const struct reader *reader);
 
 /* The loop's words, copied (anchor consistent). 0 or -EIO. */
@@ -46,7 +52,7 @@ enum reader_quality {
 /* Slot index (< loop.n_slots_used). Returns an enum reader_quality, or -EINVAL, -EIO. */
 int reader_slot(struct reader *reader, uint32_t index, struct bb_slot *ret_slot);
 
-/* The slot of task number; -ENOENT. */
+/* The slot of task number: its quality (never READER_FREE), or -ENOENT, -EIO. */
 int reader_find(struct reader *reader, uint64_t number, uint32_t *ret_index, struct bb_slot *ret_slot);
 
 /* What is constant of a coroutine, cached; garbage gives a placeholder text, never NULL. */
@@ -58,7 +64,7 @@ struct reader_coro {
 };
 const struct reader_coro *reader_coro(struct reader *reader, uint32_t index);
 
-/* Its statistics, consistent. 0, -EINVAL, -EIO, -EAGAIN (unstable). */
+/* Its statistics, consistent. 0, -EINVAL, -EIO, -EAGAIN (unstable). A dead worker's last task may be half counted. */
 int reader_coro_stats(struct reader *reader, uint32_t index, struct bb_coro *ret_coro);
 
 /* A text block; NUL-terminated, made valid UTF-8, cut off at size - 1. Returns its length or -EINVAL, -EIO. */
@@ -93,7 +99,7 @@ int reader_stamp(struct reader *reader, uint32_t ref, uint64_t *ret_stamp);
 
 /* ---- the ring ---- */
 
-/* Copies at most n records from index `from` on; returns how many; -EIO; -EBADMSG when one's number is not what it must be. */
+/* Copies at most n records from index `from` on; returns how many; -EIO; -EBADMSG when the first one's number is not what it must be. */
 ssize_t reader_records(struct reader *reader, uint64_t from, struct bb_record *records, size_t n);
 uint64_t reader_tail(const struct reader *reader); /* where it stood in the box at open, then as last committed */
 int reader_commit(struct reader *reader, uint64_t tail);
