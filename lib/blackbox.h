@@ -140,7 +140,7 @@ struct bb_command {
         uint32_t kind;
         uint32_t uid; /* who asks */
         int32_t pid;
-        uint32_t pad;
+        uint32_t slot; /* where the task was seen: a hint */
         uint64_t task; /* number */
         char reason[152];
 };
@@ -265,7 +265,7 @@ struct bb_slot {
         uint64_t steps;
 
         uint64_t longest_step_ns;
-        uint64_t sp;          /* stack pointer while suspended; 0 before the first step */
+        uint64_t sp_at;       /* where in the worker's memory its stack pointer is kept while it is suspended */
         uint32_t context;     /* ref: root of the current context's map; 0: empty */
         uint32_t snapshot;    /* ref: root as before the first reset after the latest set */
         uint32_t wait;        /* enum bb_wait */
@@ -285,7 +285,8 @@ struct bb_slot {
         uint32_t cancel_requests;
         uint32_t wakes[BB_N_WAKES];
 
-        uint64_t reserved[7];
+        uint64_t handle;      /* the worker's own */
+        uint64_t reserved[6];
 };
 
 /* ---- records ---- */
@@ -380,7 +381,8 @@ struct bb_variable {
         struct bb_block block; /* count: length of the name */
         uint32_t hash;
         uint32_t flags;
-        char name[]; /* NUL-terminated */
+        uint32_t id;  /* the worker's own */
+        char name[];  /* NUL-terminated */
 };
 
 struct bb_value {

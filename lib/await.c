@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What tasks do with each other's handles: await, cancel, references, questions.
+ */
+
+#include "log.h"
+#include "loop-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- references ---- */
+
+struct weft_task *weft_task_ref(struct weft_task *task)
+{
+        task->refs++;
+        return task;
+}
+
+static void task_free(struct weft_task *task)
+{
+        free(task->name);
+        free(task);
+}
+
+struct weft_task *weft_task_unref(struct weft_task *task)
+{
+        if (task == NULL || --task->refs > 0)
+                return NULL;
+        if (task->done && task->result < 0 && !task->cancelled && !task->retrieved && weft__loop != NULL) {
+                /* To be said on the loop's stack; that frees it. The waiters' list of a task that is done is free for use. */
+                struct weft_loop *loop = weft__loop;
+
+                task->waiters = (struct task_waiter *)loop->unretrieved;
+                loop->unretrieved = task;
+                loop->loop_due_ns = 0;
+                return NULL;
+        }
+        task_free(task);
+        return NULL;
+}
+
+/* ---- await ---- */
+
+static int take_result(struct weft_task *task)
+{
+        int result = task->result;
+
+        task->retrieved = true;
+        weft_task_unref(task);
+        return result;
+}
+
+int weft_await(struct weft_task *task)
+{
+        struct weft_loop *loop = weft__loop;
+
+        if (task == NULL)
+                return -EINVAL;
+        if (loop == NULL || loop->current == NULL)
+                return -EPERM;
+        if (task == loop->current)
+                return -EDEADLK;
+        if (task->loop != loop)
+                return -EXDEV;
+        while (!task->done) {
+                struct weft_task *self = loop->current;
+                struct task_waiter waiter = {.task = self, .next = task->waiters};
+                int result;
+
+                if (self->co->must_cancel) { /* requested before the wait: passed on, as if during it */
+                        self->co->must_cancel = false;
+                        (void)task_cancel(task, "its awaiter, cancelled", NULL);
+                }
+                task->waiters = &waiter;
+                self->co->awaited = task;
+                result = task_suspend(loop, BB_WAIT_TASK, task->number, task->number, 0);
+                self->co->awaited = NULL;
+                if (result < 0) {
+                        /* Cancelled between the task's end and this step: the result is lost to the cancel, as in asyncio. */
+                        take_result(task);
+                        return result;
+                }
+        }
+        return take_result(task);
+}
+
+/* ---- cancel ---- */
+
+int task_cancel(struct weft_task *task, const char *by, const char *reason)
+{
+        struct bb_slot *slot = task->slot;
+        struct weft_heap *heap;
+        uint32_t old, text;
+        char buffer[1024];
+
+        if (task->done)
+                return -EALREADY;
+        heap = &task->loop->box->heap;
+        (void)snprintf(buffer, sizeof(buffer), reason != NULL ? "%s: %s" : "%s", by, reason);
+        text = heap_text(heap, buffer); /* 0 where memory is short: the cancel counts all the same */
+        old = slot->cancel;
+        task->cancel_requests++;
+        seq_begin(&slot->seq);
+        BB_STORE(slot->flags, slot->flags | BB_TASK_CANCELLING);
+        BB_STORE(slot->cancel_requests, task->cancel_requests);
+        BB_STORE(slot->cancel_requested_ns, loop_now(task->loop));
+        BB_STORE(slot->cancel, text);
+        seq_end(&slot->seq);
+        heap_unref(heap, old);
+
+        if (slot->state != BB_TASK_WAITING) {
+                task->co->must_cancel = true;
+                return 0;
+        }
+        if (task->co->awaited != NULL && task_cancel(task->co->awaited, by, reason) == 0)
+                return 0; /* the awaited task's end wakes it */
+        task_wake(task, BB_WAKE_TASK, -ECANCELED, loop_now(task->loop));
+        return 0;
+}
+
+int weft_task_cancel_at(const struct weft_site *site, struct weft_task *task, const char *reason)
+{
+        struct weft_loop *loop = weft__loop;
+        char by[512], name[256];
+
+        if (loop == NULL || task->loop != loop)
+                return -EPERM;
+        if (loop->current != NULL) {
+                task_name(loop->current, name, sizeof(name));
+                (void)snprintf(by, sizeof(by), "%s at %s:%d", name, site->file, site->line);
+        } else {
+                (void)snprintf(by, sizeof(by), "a callback at %s:%d", site->file, site->line);
+        }
+        return task_cancel(task, by, reason);
+}
+
+unsigned weft_task_cancelling(const struct weft_task *task)
+{
+        return task->cancel_requests;
+}
+
+unsigned weft_task_uncancel(struct weft_task *task)
+{
+        if (task->cancel_requests == 0)
+                return 0;
+        task->cancel_requests--;
+        if (task->slot != NULL) {
+                struct bb_slot *slot = task->slot;
+
+                seq_begin(&slot->seq);
+                BB_STORE(slot->cancel_requests, task->cancel_requests);
+                if (task->cancel_requests == 0)
+                        BB_STORE(slot->flags, slot->flags & ~(uint32_t)BB_TASK_CANCELLING);
+                seq_end(&slot->seq);
+        }
+        return task->cancel_requests;
+}
+
+/* ---- questions ---- */
+
+struct weft_task *weft_current_task(void)
+{
+        return weft__loop != NULL ? weft__loop->current : NULL;
+}
+
+bool weft_task_done(const struct weft_task *task)
+{
+        return task->done;
+}
+
+bool weft_task_cancelled(const struct weft_task *task)
+{
+        return task->done && task->cancelled;
+}
+
+int weft_task_result(struct weft_task *task)
+{
+        if (!task->done)
+                return -EBUSY;
+        task->retrieved = true;
+        return task->result;
+}
+
+uint64_t weft_task_number(const struct weft_task *task)
+{
+        return task->number;
+}
+
+void task_name(const struct weft_task *task, char *buffer, size_t size)
+{
+        if (task->name != NULL)
+                (void)snprintf(buffer, size, "%s", task->name);
+        else
+                (void)snprintf(buffer, size, "Task-%llu", (unsigned long long)task->number);
+}

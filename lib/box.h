@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_BOX_H
+#define WEFT_BOX_H
+
+/*
+ * The writer's side of a black box: makes it, claims its memory, and gives out its parts: task slots, entries of the
+ * coroutine table, records. One loop's, one thread's. Its layout is blackbox.h's.
+ */
+
+#include "blackbox.h"
+#include "heap.h"
+#include "seq.h"
+
+#include <weft/base.h>
+
+#include <stdbool.h>
+
+struct box_held; /* references that records in the ring hold */
+
+struct box {
+        uint8_t *base;
+        uint64_t size_bytes;
+        int fd; /* -1: private memory, nobody watches; holds the lock */
+
+        struct bb_header *header;
+        struct bb_loop *loop;
+        struct bb_observer *observer;
+        struct bb_coro *coros;
+        struct bb_record *ring;
+        struct bb_slot *slots;
+        struct weft_heap heap;
+
+        uint64_t ring_head;
+        uint32_t n_slots_claimed;
+        uint32_t n_coros;
+        uint32_t *free_slots; /* a stack of indices */
+        uint32_t n_free_slots;
+        uint32_t free_slots_size;
+
+        /* Which entry a coroutine function spawned at a site has: open addressing, grown as entries are made. */
+        struct box_coro_key *coro_keys;
+        uint32_t n_coro_keys; /* a power of two */
+
+        struct box_held *held;
+        uint64_t held_head, held_tail;
+        uint64_t held_size; /* a power of two */
+};
+
+struct box_options {
+        const char *directory; /* NULL: private memory */
+        uint32_t n_slots;      /* 0: BB_N_SLOTS; tests shrink these */
+        uint32_t n_records;    /* 0: BB_N_RECORDS */
+        uint64_t heap_size;    /* 0: 4 GiB */
+};
+
+/* 0, or a negative errno of mkdir, open, ftruncate, mmap, …; *ret_box only then. */
+int box_new(const struct box_options *options, int command_fd, struct box **ret_box);
+
+/* The loop has ended in order. Shared memory stays for the observer to drain and remove. */
+struct box *box_free(struct box *box);
+
+/* In a child of fork: the mapping is not there; only the private memory is freed. */
+struct box *box_abandon(struct box *box);
+
+/* A zeroed slot but for seq, left inside a write bracket (seq odd): fill it in, then seq_end. NULL: no memory. */
+struct bb_slot *box_slot_new(struct box *box);
+void box_slot_free(struct box *box, struct bb_slot *slot);
+
+static inline uint32_t box_slot_index(const struct box *box, const struct bb_slot *slot)
+{
+        return (uint32_t)(slot - box->slots);
+}
+
+/* The entry for coroutines fn spawned at site; 0, "other", when the table or memory is full. */
+uint32_t box_coro(struct box *box, const struct weft_site *site, weft_coroutine_fn fn);
+
+/* Counts a task that is done into its coroutine's entry. */
+void box_count(struct box *box, uint32_t coro, enum bb_outcome outcome, uint64_t steps, uint64_t longest_step_ns,
+               const uint64_t durations_ns[BB_N_DURATIONS]);
+
+/*
+ * The next record to fill in, or NULL: nobody watches, or the ring is full (counted, with time now_ns). box_push makes it visible
+ * and takes a reference on each of its refs.
+ */
+struct bb_record *box_record(struct box *box, uint64_t now_ns);
+void box_push(struct box *box, struct bb_record *record, uint32_t end_context);
+
+/* Takes back the references of records that the observer has committed. Called at every poll. */
+void box_release(struct box *box);
+
+#endif

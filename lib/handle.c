@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Callbacks: call_soon, call_later, call_at. A handle is referenced by its caller and, until it was called or cancelled, by
+ * the loop, which knows it from loop->handles.
+ */
+
+#include "loop-internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static void forget(struct weft_handle *handle)
+{
+        struct weft_loop *loop = handle->loop;
+
+        if (handle->pending_link != NULL) {
+                *handle->pending_link = handle->pending_next;
+                if (handle->pending_next != NULL)
+                        handle->pending_next->pending_link = handle->pending_link;
+                handle->pending_link = NULL;
+        }
+        timer_remove(&loop->timers, &handle->timer);
+        handle->context = weft_context_unref(handle->context);
+        handle->loop = NULL;
+}
+
+struct weft_handle *weft_handle_unref(struct weft_handle *handle)
+{
+        if (handle != NULL && --handle->refs == 0)
+                free(handle);
+        return NULL;
+}
+
+/* The loop has done with it. */
+static void let_go(struct weft_handle *handle)
+{
+        forget(handle);
+        weft_handle_unref(handle);
+}
+
+static struct weft_handle *make(const struct weft_site *site, weft_callback_fn fn, void *arg)
+{
+        struct weft_loop *loop = weft__loop;
+        struct weft_handle *handle;
+
+        if (loop == NULL || loop->closing) {
+                errno = loop == NULL ? EPERM : ESHUTDOWN;
+                return NULL;
+        }
+        handle = calloc(1, sizeof(*handle));
+        if (handle == NULL || weft_context_copy_current(&handle->context) < 0) {
+                free(handle);
+                errno = ENOMEM;
+                return NULL;
+        }
+        handle->ready.is_handle = true;
+        handle->refs = 2;
+        handle->timer.kind = TIMER_HANDLE;
+        handle->loop = loop;
+        handle->site = site;
+        handle->fn = fn;
+        handle->arg = arg;
+        handle->pending_next = loop->handles;
+        handle->pending_link = &loop->handles;
+        if (loop->handles != NULL)
+                loop->handles->pending_link = &handle->pending_next;
+        loop->handles = handle;
+        return handle;
+}
+
+struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callback_fn fn, void *arg)
+{
+        struct weft_handle *handle = make(site, fn, arg);
+
+        if (handle != NULL)
+                loop_ready(handle->loop, &handle->ready);
+        return handle;
+}
+
+struct weft_handle *weft_call_at_at(const struct weft_site *site, uint64_t time_ns, weft_callback_fn fn, void *arg)
+{
+        struct weft_handle *handle = make(site, fn, arg);
+
+        if (handle != NULL && timer_add(&handle->loop->timers, &handle->timer, time_ns) < 0) {
+                handle->refs = 1; /* the loop's alone */
+                let_go(handle);
+                errno = ENOMEM;
+                return NULL;
+        }
+        return handle;
+}
+
+void weft_handle_cancel(struct weft_handle *handle)
+{
+        if (handle == NULL || handle->done || handle->cancelled)
+                return;
+        handle->cancelled = true;
+        if (!handle->ready.queued && handle->loop != NULL)
+                let_go(handle); /* else when its turn comes */
+}
+
+bool weft_handle_cancelled(const struct weft_handle *handle)
+{
+        return handle->cancelled;
+}
+
+void handle_expired(struct weft_loop *loop, struct weft_handle *handle)
+{
+        loop_ready(loop, &handle->ready);
+}
+
+void handle_run(struct weft_loop *loop, struct weft_handle *handle)
+{
+        struct context_user *outer = weft__user;
+        struct context_user user = {0};
+        uint64_t started_ns, took_ns;
+
+        if (handle->cancelled) {
+                let_go(handle);
+                return;
+        }
+        handle->done = true;
+        context_user_add(&user, handle->context, NULL);
+        weft__user = &user;
+        started_ns = loop_now(loop);
+        handle->fn(handle->arg);
+        took_ns = loop_now(loop) - started_ns;
+        weft__user = outer;
+        context_user_remove(&user);
+        if (took_ns >= loop_slow_ns(loop) && loop_debug(loop))
+                report_slow_handle(loop, handle, took_ns);
+        let_go(handle);
+}
+
+void handles_drop_all(struct weft_loop *loop)
+{
+        while (loop->handles != NULL)
+                let_go(loop->handles);
+        loop->ready_head = NULL;
+        loop->ready_link = &loop->ready_head;
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * read, write, accept that resume. A read that fills less than its buffer has emptied a stream socket: the next one waits for the edge
+ * without asking the kernel for an EAGAIN first (unless the peer has closed: that edge has been seen already).
+ */
+
+#include "fd.h"
+#include "loop-internal.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int begin(int fd, struct weft_loop **ret_loop, struct fd_entry **ret_entry)
+{
+        struct weft_loop *loop = weft__loop;
+
+        if (loop == NULL || loop->current == NULL)
+                return -EPERM;
+        if (loop->current->co->must_cancel) {
+                loop->current->co->must_cancel = false;
+                return -ECANCELED;
+        }
+        *ret_loop = loop;
+        return fd_entry_get(loop, fd, ret_entry);
+}
+
+ssize_t weft_read(int fd, void *buffer, size_t size)
+{
+        struct weft_loop *loop;
+        struct fd_entry *entry;
+        int result = begin(fd, &loop, &entry);
+
+        while (result == 0) {
+                if (entry->ready & WEFT_READABLE) {
+                        ssize_t n = read(fd, buffer, size);
+
+                        if (n >= 0) {
+                                if (n > 0 && (size_t)n < size && entry->stream && !entry->peer_closed)
+                                        entry->ready &= (unsigned char)~WEFT_READABLE;
+                                return n;
+                        }
+                        if (errno == EINTR)
+                                continue;
+                        if (errno != EAGAIN)
+                                return -errno;
+                        entry->ready &= (unsigned char)~WEFT_READABLE;
+                }
+                result = fd_suspend(loop, fd, entry, WEFT_READABLE, 0);
+        }
+        return result;
+}
+
+/* To a socket without SIGPIPE; to anything else as it is. */
+static ssize_t write_some(int fd, const struct fd_entry *entry, const char *buffer, size_t size)
+{
+        if (entry->stream)
+                return send(fd, buffer, size, MSG_NOSIGNAL);
+        return write(fd, buffer, size);
+}
+
+ssize_t weft_write(int fd, const void *buffer, size_t size)
+{
+        struct weft_loop *loop;
+        struct fd_entry *entry;
+        size_t done = 0;
+        int result = begin(fd, &loop, &entry);
+
+        while (result == 0) {
+                if (entry->ready & WEFT_WRITABLE) {
+                        ssize_t n = write_some(fd, entry, (const char *)buffer + done, size - done);
+
+                        if (n >= 0) {
+                                done += (size_t)n;
+                                if (done == size)
+                                        return (ssize_t)size;
+                                continue;
+                        }
+                        if (errno == EINTR)
+                                continue;
+                        if (errno != EAGAIN)
+                                return -errno;
+                        entry->ready &= (unsigned char)~WEFT_WRITABLE;
+                }
+                result = fd_suspend(loop, fd, entry, WEFT_WRITABLE, 0);
+        }
+        return result;
+}
+
+int weft_accept(int fd, struct sockaddr *ret_address, socklen_t *address_size)
+{
+        struct weft_loop *loop;
+        struct fd_entry *entry;
+        int result = begin(fd, &loop, &entry);
+
+        while (result == 0) {
+                if (entry->ready & WEFT_READABLE) {
+                        int accepted = accept4(fd, ret_address, address_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+                        if (accepted >= 0) {
+                                fd_forget(loop, accepted); /* whoever had the number did not weft_close it */
+                                return accepted;
+                        }
+                        if (errno == EINTR || errno == ECONNABORTED)
+                                continue;
+                        if (errno != EAGAIN)
+                                return -errno;
+                        entry->ready &= (unsigned char)~WEFT_READABLE;
+                }
+                result = fd_suspend(loop, fd, entry, WEFT_READABLE, 0);
+        }
+        return result;
+}
+
+/* ---- addresses ---- */
+
+union address {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+};
+
+/* "HOST:PORT" → host (without brackets) and port. */
+static int split_address(const char *text, char *host, size_t size, uint16_t *ret_port)
+{
+        const char *colon = strrchr(text, ':');
+        const char *start = text;
+        size_t length;
+        char *end;
+        unsigned long port;
+
+        if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+                return -EINVAL;
+        port = strtoul(colon + 1, &end, 10);
+        if (*end != '\0' || port > 65535)
+                return -EINVAL;
+        length = (size_t)(colon - text);
+        if (length >= 2 && text[0] == '[' && colon[-1] == ']') {
+                start++;
+                length -= 2;
+        } else if (memchr(text, ':', length) != NULL) {
+                return -EINVAL; /* IPv6 without brackets: where does the port begin? */
+        }
+        if (length >= size)
+                return -EINVAL;
+        memcpy(host, start, length);
+        host[length] = '\0';
+        *ret_port = (uint16_t)port;
+        return 0;
+}
+
+static int parse_address(const char *text, union address *ret_address, socklen_t *ret_size)
+{
+        union address address = {0};
+        char host[64];
+        uint16_t port;
+        int result = split_address(text, host, sizeof(host), &port);
+
+        if (result < 0)
+                return result;
+        if (strcmp(host, "localhost") == 0)
+                memcpy(host, "127.0.0.1", sizeof("127.0.0.1"));
+        if (host[0] == '\0' || inet_pton(AF_INET6, host, &address.v6.sin6_addr) == 1) {
+                address.v6.sin6_family = AF_INET6;
+                address.v6.sin6_port = htons(port);
+                *ret_size = sizeof(address.v6);
+        } else if (inet_pton(AF_INET, host, &address.v4.sin_addr) == 1) {
+                address.v4.sin_family = AF_INET;
+                address.v4.sin_port = htons(port);
+                *ret_size = sizeof(address.v4);
+        } else {
+                return -EINVAL;
+        }
+        *ret_address = address;
+        return 0;
+}
+
+static int listen_on(const union address *address, socklen_t size)
+{
+        int on = 1, off = 0, result;
+        int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+        if (fd < 0)
+                return -errno;
+        fd_forget(weft__loop, fd);
+        if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
+            (address->any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
+            bind(fd, &address->any, size) < 0 || listen(fd, SOMAXCONN) < 0) {
+                result = -errno;
+                (void)close(fd);
+                return result;
+        }
+        return fd;
+}
+
+int weft_listen_tcp(const char *text)
+{
+        union address address;
+        socklen_t size;
+        int result = parse_address(text, &address, &size);
+
+        if (result < 0)
+                return result;
+        result = listen_on(&address, size);
+        if (result == -EAFNOSUPPORT && text[0] == ':') { /* a kernel without IPv6: all addresses are the IPv4 ones */
+                address = (union address){.v4 = {.sin_family = AF_INET, .sin_port = address.v6.sin6_port}};
+                result = listen_on(&address, sizeof(address.v4));
+        }
+        return result;
+}
+
+void weft_address_text(const struct sockaddr *address, socklen_t address_size, char *buffer, size_t size)
+{
+        char host[INET6_ADDRSTRLEN] = "?";
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)address;
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)address;
+
+        if (address->sa_family == AF_INET && address_size >= sizeof(*v4)) {
+                (void)inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+                (void)snprintf(buffer, size, "%s:%u", host, ntohs(v4->sin_port));
+        } else if (address->sa_family == AF_INET6 && address_size >= sizeof(*v6) && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
+                (void)inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, sizeof(host));
+                (void)snprintf(buffer, size, "%s:%u", host, ntohs(v6->sin6_port));
+        } else if (address->sa_family == AF_INET6 && address_size >= sizeof(*v6)) {
+                (void)inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+                (void)snprintf(buffer, size, "[%s]:%u", host, ntohs(v6->sin6_port));
+        } else {
+                (void)snprintf(buffer, size, "%s", address->sa_family == AF_UNIX ? "unix" : "?");
+        }
+}
+
+int weft_nonblock(int fd)
+{
+        int flags = fcntl(fd, F_GETFL);
+
+        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+                return -errno;
+        return 0;
+}

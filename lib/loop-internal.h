@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_LOOP_INTERNAL_H
+#define WEFT_LOOP_INTERNAL_H
+
+/*
+ * The loop from the inside. It runs on its thread's own stack; tasks switch straight to the next ready task and come
+ * back here only when the loop is needed: a callback is next, a poll is due, something is to be reported.
+ */
+
+#include "box.h"
+#include "clock.h"
+#include "task-internal.h"
+#include "timer.h"
+
+#include <weft/loop.h>
+
+#include <signal.h>
+
+#define LOOP_POLL_INTERVAL_NS 100000U /* how long ready tasks may keep the loop from polling */
+
+struct event;
+struct event_base;
+struct fd_entry;
+struct reporter;
+
+struct weft_handle {
+        struct ready ready; /* first */
+        bool cancelled;
+        bool done;
+        unsigned refs;
+        struct timer timer;
+        struct weft_loop *loop; /* NULL: the loop is closed */
+        const struct weft_site *site;
+        weft_callback_fn fn;
+        void *arg;
+        struct weft_context *context;
+        struct weft_handle *pending_next, **pending_link; /* loop->handles: those not called yet */
+};
+
+struct weft_loop {
+        /* What every step needs. */
+        struct weft_task *current;
+        struct ready *ready_head, **ready_link;
+        uint64_t loop_due_ns; /* a step that ends at or after this goes back to the loop; 0: the next one does */
+        struct weft_clock clock;
+        struct box *box;
+        struct fiber fiber;
+        struct fiber dead_fiber; /* of the task that ended last */
+        struct stack_pool *stacks;
+        uint64_t own_slow_ns;
+        bool own_debug;
+        bool closing; /* no more spawns */
+        bool stopping; /* a second signal */
+
+        uint64_t n_tasks; /* ever spawned */
+        struct coroutine *live;
+        struct weft_handle *handles;
+        struct timer_heap timers;
+
+        /* To be reported on the loop's stack. */
+        struct weft_task *slow_task; /* referenced */
+        uint64_t slow_took_ns;
+        struct weft_task *unretrieved; /* tasks whose last reference went with their error unseen; by waiters */
+
+        struct event_base *base;
+        struct event *timer_event;
+        struct event *command_event;
+        struct event *signal_events[2];
+        uint64_t timer_armed_ns; /* the deadline that timer_event is set to; 0: none */
+        uint64_t poll_ns;        /* when the poll returned, once somebody has asked */
+        uint64_t tie_due_ns;
+        int command_fd;
+        uint64_t commands_done;
+
+        struct fd_entry **fds;
+        unsigned n_fds;
+
+        struct weft_task *main_task; /* borrowed */
+        int run_signal;
+        uint64_t iteration_steps;
+};
+
+/* The loop that runs in this thread. */
+extern _Thread_local struct weft_loop *weft__loop __attribute__((tls_model("initial-exec")));
+
+static inline uint64_t loop_now(struct weft_loop *loop)
+{
+        return clock_now(&loop->clock);
+}
+
+static inline void loop_ready(struct weft_loop *loop, struct ready *ready)
+{
+        ready->next = NULL;
+        ready->queued = true;
+        *loop->ready_link = ready;
+        loop->ready_link = &ready->next;
+}
+
+static inline struct ready *loop_pop(struct weft_loop *loop)
+{
+        struct ready *ready = loop->ready_head;
+
+        if (ready != NULL) {
+                loop->ready_head = ready->next;
+                if (loop->ready_head == NULL)
+                        loop->ready_link = &loop->ready_head;
+                ready->queued = false;
+        }
+        return ready;
+}
+
+/* The time of what the poll now being handled has found: read once, when the first event of the batch is handled. */
+static inline uint64_t loop_poll_time(struct weft_loop *loop)
+{
+        if (loop->poll_ns == 0)
+                loop->poll_ns = loop_now(loop);
+        return loop->poll_ns;
+}
+
+/* Debug mode and the threshold, as an observer or the program itself says. */
+static inline bool loop_debug(const struct weft_loop *loop)
+{
+        uint32_t says = BB_LOAD(loop->box->observer->debug);
+
+        return says == BB_SWITCH_OWN ? loop->own_debug : says == BB_SWITCH_ON;
+}
+
+static inline uint64_t loop_slow_ns(const struct weft_loop *loop)
+{
+        uint64_t says = BB_LOAD(loop->box->observer->slow_ns);
+
+        return says != 0 ? says : loop->own_slow_ns;
+}
+
+int loop_new(const struct weft_run_options *options, struct weft_loop **ret_loop);
+struct weft_loop *loop_free(struct weft_loop *loop);
+
+/* Runs tasks and callbacks until the task is done or loop->stopping. */
+void loop_run_until_done(struct weft_loop *loop, struct weft_task *task);
+
+/* ---- handle.c ---- */
+void handle_run(struct weft_loop *loop, struct weft_handle *handle);
+void handle_expired(struct weft_loop *loop, struct weft_handle *handle);
+void handles_drop_all(struct weft_loop *loop);
+
+/* ---- fd.c ---- */
+void fds_deinit(struct weft_loop *loop);
+
+/* ---- report.c: on the loop's stack only ---- */
+void report_pending(struct weft_loop *loop);
+void report_slow_handle(struct weft_loop *loop, struct weft_handle *handle, uint64_t took_ns);
+size_t loop_repr(struct weft_loop *loop, char *buffer, size_t size);
+
+#endif

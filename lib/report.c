@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the loop prints, and how things print, after asyncio. Names come from debug info, which takes time and
+ * stack: reports run on the loop's own stack between steps, so that no task is charged and no coroutine's stack overflows.
+ */
+
+#include "log.h"
+#include "loop-internal.h"
+#include "symbols.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REPR_SIZE 2048U
+
+static const char *state_text(const struct weft_task *task)
+{
+        if (task->done)
+                return task->cancelled ? "cancelled" : "finished";
+        return task->cancel_requests > 0 ? "cancelling" : "pending";
+}
+
+/* " result=0", " error=EIO"; asyncio shows neither for a cancelled one. */
+static void result_text(const struct weft_task *task, char *buffer, size_t size)
+{
+        buffer[0] = '\0';
+        if (!task->done || task->cancelled)
+                return;
+        if (task->result >= 0) {
+                (void)snprintf(buffer, size, " result=%d", task->result);
+        } else {
+                const char *name = strerrorname_np(-task->result);
+
+                if (name != NULL)
+                        (void)snprintf(buffer, size, " error=%s", name);
+                else
+                        (void)snprintf(buffer, size, " error=%d", task->result);
+        }
+}
+
+size_t weft_task_repr(struct weft_task *task, char *buffer, size_t size)
+{
+        char name[256], place[512], result[64];
+        int n;
+
+        task_name(task, name, sizeof(name));
+        symbols_defined_at((const void *)(uintptr_t)task->fn, place, sizeof(place));
+        result_text(task, result, sizeof(result));
+        n = snprintf(buffer, size, "<Task %s name='%s' coro=<%s() %s defined at %s>%s created at %s:%d>", state_text(task), name,
+                     task->site->name, task->done ? "done," : "running,", place, result, task->site->file, task->site->line);
+        return n < 0 ? 0 : (size_t)n;
+}
+
+size_t loop_repr(struct weft_loop *loop, char *buffer, size_t size)
+{
+        int n = snprintf(buffer, size, "<Loop running=False closed=False debug=%s>", loop_debug(loop) ? "True" : "False");
+
+        return n < 0 ? 0 : (size_t)n;
+}
+
+static double seconds(uint64_t ns)
+{
+        return (double)ns / 1e9;
+}
+
+void report_slow_handle(struct weft_loop *loop, struct weft_handle *handle, uint64_t took_ns)
+{
+        char place[512];
+
+        (void)loop;
+        symbols_defined_at((const void *)(uintptr_t)handle->fn, place, sizeof(place));
+        log_warning("Executing <Handle %s() at %s created at %s:%d> took %.3f seconds", handle->site->name, place, handle->site->file,
+                    handle->site->line, seconds(took_ns));
+}
+
+static void report_slow_task(struct weft_task *task, uint64_t took_ns)
+{
+        char repr[REPR_SIZE];
+
+        (void)weft_task_repr(task, repr, sizeof(repr));
+        log_warning("Executing %s took %.3f seconds", repr, seconds(took_ns));
+}
+
+static void report_unretrieved(struct weft_task *task)
+{
+        char repr[REPR_SIZE];
+
+        (void)weft_task_repr(task, repr, sizeof(repr));
+        log_error("Task exception was never retrieved\nfuture: %s", repr);
+        task->retrieved = true;
+}
+
+void report_pending(struct weft_loop *loop)
+{
+        if (loop->slow_task != NULL) {
+                struct weft_task *task = loop->slow_task;
+
+                loop->slow_task = NULL;
+                report_slow_task(task, loop->slow_took_ns);
+                weft_task_unref(task);
+        }
+        while (loop->unretrieved != NULL) {
+                struct weft_task *task = loop->unretrieved;
+
+                loop->unretrieved = (struct weft_task *)task->waiters;
+                task->waiters = NULL;
+                report_unretrieved(task);
+                task->refs = 1;
+                weft_task_unref(task);
+        }
+}

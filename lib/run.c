@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weft_run: a loop from its making to its close, around one main task; and what belongs to the thread rather than to a
+ * loop: its clock, and what fork does to it.
+ */
+
+#include "log.h"
+#include "loop-internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+
+static _Thread_local int last_signal;
+
+/*
+ * A child of fork that does not exec has no loop: the black box is not mapped there (and would be its parent's), and the epoll
+ * descriptor is shared. Every call that wants a loop says -EPERM.
+ */
+static void forked_cb(void)
+{
+        weft__loop = NULL;
+        weft__user = NULL;
+}
+
+static void watch_forks(void)
+{
+        (void)pthread_atfork(NULL, NULL, forked_cb);
+}
+
+/* asyncio's end of run(): what is left is cancelled, and runs to its end. Nothing new can be spawned. */
+static void cancel_rest(struct weft_loop *loop)
+{
+        loop->closing = true;
+        loop->stopping = false;
+        for (struct coroutine *co = loop->live, *next; co != NULL; co = next) {
+                next = co->live_next;
+                (void)task_cancel(co->task, "the end of weft_run", NULL);
+        }
+        while (loop->live != NULL) {
+                struct weft_task *task = weft_task_ref(loop->live->task);
+
+                loop_run_until_done(loop, task);
+                if (loop->stopping && !task->done) {
+                        loop->stopping = false; /* a signal while they end: they are ending already */
+                        continue;
+                }
+                weft_task_unref(task);
+        }
+        report_pending(loop);
+}
+
+static int run_main(struct weft_loop *loop, struct weft_task *task)
+{
+        int result;
+
+        loop->main_task = task;
+        BB_STORE(task->slot->flags, task->slot->flags | BB_TASK_MAIN);
+        loop_run_until_done(loop, task);
+        loop->main_task = NULL;
+        result = task->done ? task->result : -EINTR;
+        task->retrieved = true;
+        report_pending(loop);
+        return result;
+}
+
+int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_run_options *options)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+        static const struct weft_run_options defaults;
+        struct weft_spawn_options spawn = {0};
+        struct weft_loop *loop;
+        struct weft_task *task;
+        char repr[128];
+        int result;
+
+        if (weft__loop != NULL)
+                return -EBUSY;
+        if (options == NULL)
+                options = &defaults;
+        log_init_from_environment();
+        (void)pthread_once(&once, watch_forks);
+        last_signal = 0;
+        result = loop_new(options, &loop);
+        if (result < 0)
+                return result;
+        weft__loop = loop;
+        spawn.name = options->name;
+        result = weft_spawn_with_at(site, fn, arg, &spawn, &task);
+        if (result == 0) {
+                result = run_main(loop, task);
+                cancel_rest(loop);
+                weft_task_unref(task);
+                report_pending(loop);
+        }
+        last_signal = loop->run_signal;
+        if (loop_debug(loop)) {
+                (void)loop_repr(loop, repr, sizeof(repr));
+                log_debug("Close %s", repr);
+        }
+        weft__loop = NULL;
+        loop_free(loop);
+        return result;
+}
+
+int weft_run_signal(void)
+{
+        return last_signal;
+}
+
+uint64_t weft_time(void)
+{
+        return weft__loop != NULL ? loop_now(weft__loop) : clock_gettime_ns(CLOCK_MONOTONIC);
+}
+
+/* ---- debug.h ---- */
+
+int weft_set_debug(bool debug)
+{
+        if (weft__loop == NULL)
+                return -EPERM;
+        weft__loop->own_debug = debug;
+        return 0;
+}
+
+bool weft_get_debug(void)
+{
+        return weft__loop != NULL && loop_debug(weft__loop);
+}
+
+int weft_set_slow_threshold(uint64_t ns)
+{
+        if (weft__loop == NULL)
+                return -EPERM;
+        if (ns == 0)
+                return -EINVAL;
+        weft__loop->own_slow_ns = ns;
+        return 0;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_TASK_INTERNAL_H
+#define WEFT_TASK_INTERNAL_H
+
+/*
+ * Tasks from the inside.
+ *
+ * A task is three things: the handle (struct weft_task, malloc'ed, lives as long as somebody refers to it), the slot in
+ * the black box (what observers see; while it lives), and the coroutine (struct coroutine, at the top of its own
+ * stack; while it lives), so that a sleeping task takes one page of stack and little else.
+ */
+
+#include "blackbox.h"
+#include "context-internal.h"
+#include "stack.h"
+#include "switch.h"
+#include "timer.h"
+
+#include <weft/task.h>
+
+struct weft_loop;
+
+/* What stands in the ready queue: a task or a callback. */
+struct ready {
+        struct ready *next;
+        bool is_handle;
+        bool queued;
+};
+
+enum timer_kind {
+        TIMER_TASK = 1,   /* in a struct coroutine */
+        TIMER_HANDLE = 2, /* in a struct weft_handle */
+};
+
+/* Somebody who waits for a task's end; on the waiter's stack. */
+struct task_waiter {
+        struct weft_task *task;
+        struct task_waiter *next;
+};
+
+struct coroutine {
+        struct fiber fiber;
+        struct context_user user;
+        struct timer timer; /* of the wait it is in */
+        int wake_result;    /* what task_suspend returns */
+        bool must_cancel;   /* the next (or this) suspension returns -ECANCELED */
+        bool owns_context;  /* own is in use; else it runs in one that it was given */
+        struct weft_task *awaited; /* in weft_await: a cancel is passed on to it */
+        struct weft_task *task;
+        struct coroutine *live_next, **live_link; /* loop->live */
+        struct stack stack;
+        void *arg;
+        struct weft_context own;
+};
+
+struct weft_task {
+        struct ready ready; /* first: the queue's items are cast to it */
+        bool retrieved;     /* somebody has seen the result */
+        bool done;
+        bool cancelled;
+        unsigned refs; /* the handles; one more while it lives */
+        int result;
+        unsigned cancel_requests;
+        struct coroutine *co; /* NULL: done */
+        struct bb_slot *slot; /* likewise */
+        struct weft_loop *loop;
+        const struct weft_site *site;
+        weft_coroutine_fn fn;
+        uint64_t number;
+        struct task_waiter *waiters;
+        char *name; /* NULL: "Task-<number>" */
+};
+
+/*
+ * Suspends the running task until task_wake, or until deadline_ns (0: none): 0 or what the waker says, -ETIMEDOUT,
+ * -ECANCELED (also at once, when a cancel is due), -ENOMEM. kind, object and owner are what observers see.
+ */
+int task_suspend(struct weft_loop *loop, enum bb_wait kind, uint64_t object, uint64_t owner, uint64_t deadline_ns);
+
+/* Makes a waiting task ready, as of now_ns; nothing when it is ready already, running or done. */
+void task_wake(struct weft_task *task, enum bb_wake cause, int result, uint64_t now_ns);
+
+/* By whom and why, for observers; the reason may be NULL. */
+int task_cancel(struct weft_task *task, const char *by, const char *reason);
+
+/* Begins a step of the task on the loop's stack; back when the loop is needed. */
+void task_run(struct weft_loop *loop, struct weft_task *task);
+
+/* Writes the task's name. */
+void task_name(const struct weft_task *task, char *buffer, size_t size);
+
+#endif

@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The life of a task: spawn, steps, suspension, end.
+ *
+ * Accounting: since_ns in the slot is when the task's present state began; whoever ends the state adds the time since
+ * then to busy, scheduled or idle. One reading of the clock ends one step and begins the next, so that the three add up to the
+ * wall time exactly. All changes of a slot are made here and in context.c, inside its sequence counter.
+ *
+ * Ownership: the handle is referenced by the loop while the task lives. Slot, stack and coroutine are given back in
+ * finish(), on the very stack that is given back: nothing may be called between that and the last switch that could spawn.
+ */
+
+#include "log.h"
+#include "loop-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Thread_local struct weft_loop *weft__loop __attribute__((tls_model("initial-exec")));
+
+/* ---- steps ---- */
+
+static void step_begin(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns)
+{
+        struct bb_slot *slot = task->slot;
+
+        seq_begin(&slot->seq);
+        BB_STORE(slot->scheduled_ns, slot->scheduled_ns + (now_ns - slot->since_ns));
+        BB_STORE(slot->since_ns, now_ns);
+        BB_STORE(slot->state, BB_TASK_RUNNING);
+        BB_STORE(slot->steps, slot->steps + 1);
+        if (__builtin_expect(slot->started_ns == 0, 0)) {
+                BB_STORE(slot->started_ns, now_ns);
+                BB_STORE(slot->flags, slot->flags | BB_TASK_STARTED);
+        }
+        seq_end(&slot->seq);
+        BB_STORE(loop->box->loop->current, box_slot_index(loop->box, slot) + 1);
+        loop->current = task;
+        loop->iteration_steps++;
+        weft__user = &task->co->user;
+}
+
+/* A step over the threshold: to the history always, to the log in debug mode; that on the loop's stack, right after it. */
+static void __attribute__((noinline, cold)) step_was_slow(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns, uint64_t took_ns)
+{
+        struct bb_record *record = box_record(loop->box, now_ns);
+
+        BB_STORE(loop->box->loop->slow_steps, loop->box->loop->slow_steps + 1);
+        if (record != NULL) {
+                *record = (struct bb_record){
+                        .task = task->number,
+                        .kind = BB_RECORD_SLOW_STEP,
+                        .flags = (uint16_t)task->slot->flags,
+                        .coro = task->slot->coro,
+                        .context = context_snapshot_root(task->co->user.context),
+                        .name = task->slot->name,
+                        .slow_step = {.started_ns = now_ns - took_ns, .took_ns = took_ns},
+                };
+                box_push(loop->box, record, 0);
+        }
+        if (loop_debug(loop) && loop->slow_task == NULL) {
+                loop->slow_task = weft_task_ref(task);
+                loop->slow_took_ns = took_ns;
+                loop->loop_due_ns = 0;
+        }
+}
+
+/* Inside the slot's bracket: the running step ends. Returns how long it took. */
+static inline uint64_t account_step(struct bb_slot *slot, uint64_t now_ns)
+{
+        uint64_t took_ns = now_ns - slot->since_ns;
+
+        BB_STORE(slot->busy_ns, slot->busy_ns + took_ns);
+        BB_STORE(slot->since_ns, now_ns);
+        if (took_ns > slot->longest_step_ns)
+                BB_STORE(slot->longest_step_ns, took_ns);
+        return took_ns;
+}
+
+static inline void step_ended(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns, uint64_t took_ns)
+{
+        if (__builtin_expect(took_ns >= loop_slow_ns(loop), 0))
+                step_was_slow(loop, task, now_ns, took_ns);
+}
+
+/* The next task to go straight to, its step begun; NULL: the loop is needed. */
+static inline struct weft_task *next_task(struct weft_loop *loop, uint64_t now_ns)
+{
+        struct ready *ready = loop->ready_head;
+        struct weft_task *task;
+
+        if (ready == NULL || ready->is_handle || now_ns >= loop->loop_due_ns)
+                return NULL;
+        task = (struct weft_task *)loop_pop(loop);
+        /* With many tasks each next one is cold: fetch the one after it while this one runs. */
+        if (task->ready.next != NULL && !task->ready.next->is_handle) {
+                struct weft_task *after = (struct weft_task *)task->ready.next;
+
+                __builtin_prefetch(&after->co->fiber);
+                __builtin_prefetch(after->slot, 1);
+                if (after->ready.next != NULL)
+                        __builtin_prefetch(after->ready.next);
+        }
+        step_begin(loop, task, now_ns);
+        return task;
+}
+
+static inline void leave_for_loop(struct weft_loop *loop)
+{
+        loop->current = NULL;
+        BB_STORE(loop->box->loop->current, 0);
+}
+
+static inline void switch_away(struct weft_loop *loop, struct coroutine *co, uint64_t now_ns)
+{
+        struct weft_task *next = next_task(loop, now_ns);
+
+        if (next == NULL) {
+                leave_for_loop(loop);
+                fiber_switch(&co->fiber, &loop->fiber);
+        } else if (next->co != co) {
+                fiber_switch(&co->fiber, &next->co->fiber);
+        }
+}
+
+void task_run(struct weft_loop *loop, struct weft_task *task)
+{
+        struct context_user *user = weft__user;
+
+        step_begin(loop, task, loop_now(loop));
+        fiber_switch(&loop->fiber, &task->co->fiber);
+        weft__user = user;
+}
+
+/* ---- suspension ---- */
+
+static inline bool cancel_is_due(struct coroutine *co)
+{
+        if (__builtin_expect(co->must_cancel, 0)) {
+                co->must_cancel = false;
+                return true;
+        }
+        return false;
+}
+
+int task_suspend(struct weft_loop *loop, enum bb_wait kind, uint64_t object, uint64_t owner, uint64_t deadline_ns)
+{
+        struct weft_task *task = loop->current;
+        struct coroutine *co = task->co;
+        struct bb_slot *slot = task->slot;
+        uint64_t now_ns, took_ns;
+
+        if (cancel_is_due(co))
+                return -ECANCELED;
+        if (deadline_ns != 0) {
+                int result = timer_add(&loop->timers, &co->timer, deadline_ns);
+
+                if (result < 0)
+                        return result;
+        }
+        now_ns = loop_now(loop);
+        seq_begin(&slot->seq);
+        took_ns = account_step(slot, now_ns);
+        BB_STORE(slot->state, BB_TASK_WAITING);
+        BB_STORE(slot->wait, kind);
+        BB_STORE(slot->wait_object, object);
+        BB_STORE(slot->wait_owner, owner);
+        BB_STORE(slot->wait_deadline_ns, deadline_ns);
+        seq_end(&slot->seq);
+        step_ended(loop, task, now_ns, took_ns);
+        switch_away(loop, co, now_ns);
+        return cancel_is_due(co) ? -ECANCELED : co->wake_result;
+}
+
+void task_wake(struct weft_task *task, enum bb_wake cause, int result, uint64_t now_ns)
+{
+        struct bb_slot *slot = task->slot;
+
+        if (slot == NULL || slot->state != BB_TASK_WAITING)
+                return;
+        if (now_ns < slot->since_ns)
+                now_ns = slot->since_ns; /* a deadline that had passed before the wait began */
+        timer_remove(&task->loop->timers, &task->co->timer);
+        task->co->wake_result = result;
+        seq_begin(&slot->seq);
+        BB_STORE(slot->idle_ns, slot->idle_ns + (now_ns - slot->since_ns));
+        BB_STORE(slot->since_ns, now_ns);
+        BB_STORE(slot->state, BB_TASK_SCHEDULED);
+        BB_STORE(slot->wait, BB_WAIT_NONE);
+        BB_STORE(slot->wakes[cause], slot->wakes[cause] + 1);
+        seq_end(&slot->seq);
+        loop_ready(task->loop, &task->ready);
+}
+
+int weft_yield(void)
+{
+        struct weft_loop *loop = weft__loop;
+        struct weft_task *task;
+        struct bb_slot *slot;
+        uint64_t now_ns, took_ns;
+
+        if (loop == NULL || loop->current == NULL)
+                return -EPERM;
+        task = loop->current;
+        if (cancel_is_due(task->co))
+                return -ECANCELED;
+        slot = task->slot;
+        now_ns = loop_now(loop);
+        seq_begin(&slot->seq);
+        took_ns = account_step(slot, now_ns);
+        BB_STORE(slot->state, BB_TASK_SCHEDULED);
+        BB_STORE(slot->wakes[BB_WAKE_SELF], slot->wakes[BB_WAKE_SELF] + 1);
+        seq_end(&slot->seq);
+        loop_ready(loop, &task->ready);
+        step_ended(loop, task, now_ns, took_ns);
+        switch_away(loop, task->co, now_ns);
+        return cancel_is_due(task->co) ? -ECANCELED : 0;
+}
+
+int weft_sleep(uint64_t ns)
+{
+        struct weft_loop *loop = weft__loop;
+        uint64_t deadline_ns;
+        int result;
+
+        if (loop == NULL || loop->current == NULL)
+                return -EPERM;
+        if (ns == 0)
+                return weft_yield();
+        if (__builtin_add_overflow(loop_now(loop), ns, &deadline_ns))
+                deadline_ns = UINT64_MAX;
+        result = task_suspend(loop, BB_WAIT_SLEEP, 0, 0, deadline_ns);
+        return result == -ETIMEDOUT ? 0 : result;
+}
+
+/* ---- end ---- */
+
+static enum bb_outcome outcome_of(int result)
+{
+        if (result == -ECANCELED)
+                return BB_OUTCOME_CANCELLED;
+        return result < 0 ? BB_OUTCOME_FAILED : BB_OUTCOME_FINISHED;
+}
+
+/* What the history keeps: the coroutine's statistics always, the record where somebody drains the ring. */
+static void record_end(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns)
+{
+        struct bb_slot *slot = task->slot;
+        struct bb_loop *counters = loop->box->loop;
+        enum bb_outcome outcome = outcome_of(task->result);
+        uint64_t *count = outcome == BB_OUTCOME_FINISHED ? &counters->finished
+                          : outcome == BB_OUTCOME_FAILED ? &counters->failed
+                                                         : &counters->cancelled;
+        uint64_t wall_ns = now_ns - slot->created_ns;
+        uint64_t durations_ns[BB_N_DURATIONS] = {wall_ns, slot->busy_ns, slot->scheduled_ns, slot->idle_ns};
+        struct bb_record *record = box_record(loop->box, now_ns);
+
+        box_count(loop->box, slot->coro, outcome, slot->steps, slot->longest_step_ns, durations_ns);
+        BB_STORE(*count, *count + 1);
+        BB_STORE(counters->live, counters->live - 1);
+        if (record == NULL)
+                return;
+        record->task = task->number;
+        record->kind = BB_RECORD_TASK;
+        record->outcome = (uint8_t)outcome;
+        record->flags = (uint16_t)slot->flags;
+        record->coro = slot->coro;
+        record->result = task->result;
+        record->context = context_snapshot_root(task->co->user.context);
+        record->name = slot->name;
+        record->cancel = slot->cancel;
+        record->finished = (struct bb_task_record){
+                .parent = slot->parent,
+                .created_ns = slot->created_ns,
+                .started_ns = slot->started_ns,
+                .finished_ns = now_ns,
+                .busy_ns = slot->busy_ns,
+                .scheduled_ns = slot->scheduled_ns,
+                .longest_step_ns = slot->longest_step_ns,
+                .steps = slot->steps,
+                .end_context = task->co->user.context->root,
+        };
+        memcpy(record->finished.wakes, slot->wakes, sizeof(slot->wakes));
+        box_push(loop->box, record, record->finished.end_context);
+}
+
+/* Gives back all that the task had while it lived, but the stack that this runs on. */
+static void dismantle(struct weft_loop *loop, struct weft_task *task)
+{
+        struct coroutine *co = task->co;
+        struct weft_context *context = co->user.context;
+        uint32_t name = task->slot->name, cancel = task->slot->cancel;
+
+        context_user_remove(&co->user);
+        box_slot_free(loop->box, task->slot); /* the slot shows the context no more: its nodes may go */
+        if (co->owns_context)
+                context_deinit(&co->own);
+        else
+                weft_context_unref(context);
+        heap_unref(&loop->box->heap, name);
+        heap_unref(&loop->box->heap, cancel);
+        *co->live_link = co->live_next;
+        if (co->live_next != NULL)
+                co->live_next->live_link = co->live_link;
+        task->slot = NULL;
+        task->co = NULL;
+}
+
+static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft_task *task, int result)
+{
+        struct coroutine *co = task->co;
+        struct weft_task *next;
+        uint64_t now_ns = loop_now(loop), took_ns;
+
+        task->result = result;
+        task->cancelled = result == -ECANCELED;
+        seq_begin(&task->slot->seq);
+        took_ns = account_step(task->slot, now_ns);
+        seq_end(&task->slot->seq);
+        record_end(loop, task, now_ns);
+        task->done = true;
+        step_ended(loop, task, now_ns, took_ns);
+        for (struct task_waiter *waiter = task->waiters; waiter != NULL; waiter = waiter->next)
+                task_wake(waiter->task, BB_WAKE_TASK, 0, now_ns);
+        task->waiters = NULL;
+        dismantle(loop, task);
+        weft_task_unref(task);
+
+        /* A fiber cannot free its own machine part: the one that ended before it does. */
+        fiber_deinit(&loop->dead_fiber);
+        loop->dead_fiber = co->fiber;
+        stack_put(loop->stacks, co->stack);
+        next = next_task(loop, now_ns);
+        if (next == NULL)
+                leave_for_loop(loop);
+        fiber_switch_final(&co->fiber, next != NULL ? &next->co->fiber : &loop->fiber);
+}
+
+static void coroutine_main(void)
+{
+        struct weft_loop *loop;
+        struct weft_task *task;
+
+        fiber_entered();
+        loop = weft__loop;
+        task = loop->current;
+        /* Cancelled before its first step: it ends there, as asyncio throws into a coroutine that has not begun. */
+        finish(loop, task, task->co->must_cancel ? -ECANCELED : task->fn(task->co->arg));
+}
+
+/* ---- spawn ---- */
+
+static int enter_context(struct weft_loop *loop, struct weft_task *task, struct weft_context *given)
+{
+        struct coroutine *co = task->co;
+
+        if (given != NULL) {
+                context_user_add(&co->user, weft_context_ref(given), task->slot);
+                return 0;
+        }
+        struct context_user *creator = context_current_user();
+        int result = creator == NULL ? -ENOMEM : context_init_copy(&co->own, &loop->box->heap, creator->context);
+
+        if (result < 0)
+                return result;
+        co->owns_context = true;
+        context_user_add(&co->user, &co->own, task->slot);
+        return 0;
+}
+
+/* The stack with the coroutine at its top. */
+static int make_coroutine(struct weft_loop *loop, struct weft_task *task, void *arg, size_t stack_size)
+{
+        struct stack stack;
+        struct coroutine *co;
+        int result = stack_get(loop->stacks, stack_size, &stack);
+
+        if (result < 0)
+                return result;
+        co = (struct coroutine *)(((uintptr_t)stack.high - sizeof(*co)) & ~(uintptr_t)63);
+        memset(co, 0, offsetof(struct coroutine, own));
+        co->task = task;
+        co->stack = stack;
+        co->arg = arg;
+        co->timer.kind = TIMER_TASK;
+        result = fiber_init(&co->fiber, stack.low, co, coroutine_main);
+        if (result < 0) {
+                stack_put(loop->stacks, stack);
+                return result;
+        }
+        task->co = co;
+        return 0;
+}
+
+static int make_slot(struct weft_loop *loop, struct weft_task *task)
+{
+        struct bb_slot *slot;
+        struct coroutine *co = task->co;
+        uint32_t coro = box_coro(loop->box, task->site, task->fn);
+        uint32_t name = 0;
+
+        if (task->name != NULL) {
+                name = heap_text(&loop->box->heap, task->name);
+                if (name == 0)
+                        return -ENOMEM;
+        }
+        slot = box_slot_new(loop->box);
+        if (slot == NULL) {
+                heap_unref(&loop->box->heap, name);
+                return -ENOMEM;
+        }
+        task->number = ++loop->n_tasks;
+        BB_STORE(slot->number, task->number);
+        BB_STORE(slot->state, BB_TASK_SCHEDULED);
+        BB_STORE(slot->created_ns, loop_now(loop));
+        BB_STORE(slot->since_ns, slot->created_ns);
+        BB_STORE(slot->coro, coro);
+        BB_STORE(slot->name, name);
+        BB_STORE(slot->parent, loop->current != NULL ? loop->current->number : 0);
+        BB_STORE(slot->sp_at, (uint64_t)(uintptr_t)&co->fiber.sp);
+        BB_STORE(slot->stack_low, (uint64_t)(uintptr_t)co->stack.low);
+        BB_STORE(slot->stack_high, (uint64_t)(uintptr_t)co->stack.high);
+        BB_STORE(slot->handle, (uint64_t)(uintptr_t)task);
+        seq_end(&slot->seq);
+        task->slot = slot;
+        return 0;
+}
+
+/* All that can fail. What was made is undone when something does. */
+static int make_parts(struct weft_loop *loop, struct weft_task *task, void *arg, const struct weft_spawn_options *options)
+{
+        int result = make_coroutine(loop, task, arg, options->stack_size);
+
+        if (result < 0)
+                return result;
+        result = make_slot(loop, task);
+        if (result == 0) {
+                result = enter_context(loop, task, options->context);
+                if (result == 0)
+                        return 0;
+                heap_unref(&loop->box->heap, task->slot->name);
+                box_slot_free(loop->box, task->slot);
+        }
+        struct stack stack = task->co->stack;
+
+        fiber_deinit(&task->co->fiber);
+        stack_put(loop->stacks, stack);
+        return result;
+}
+
+static void start(struct weft_loop *loop, struct weft_task *task)
+{
+        struct bb_loop *counters = loop->box->loop;
+        struct coroutine *co = task->co;
+
+        co->live_next = loop->live;
+        co->live_link = &loop->live;
+        if (loop->live != NULL)
+                loop->live->live_link = &co->live_next;
+        loop->live = co;
+        BB_STORE(counters->spawned, counters->spawned + 1);
+        BB_STORE(counters->live, counters->live + 1);
+        loop_ready(loop, &task->ready);
+}
+
+int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_spawn_options *options,
+                       struct weft_task **ret_task)
+{
+        static const struct weft_spawn_options none;
+        struct weft_loop *loop = weft__loop;
+        struct weft_task *task;
+        int result;
+
+        if (loop == NULL)
+                return -EPERM;
+        if (loop->closing)
+                return -ESHUTDOWN;
+        if (options == NULL)
+                options = &none;
+        task = calloc(1, sizeof(*task));
+        if (task == NULL)
+                return -ENOMEM;
+        task->loop = loop;
+        task->site = site;
+        task->fn = fn;
+        task->refs = 2; /* the caller's and the loop's */
+        if (options->name != NULL) {
+                task->name = strdup(options->name);
+                if (task->name == NULL) {
+                        free(task);
+                        return -ENOMEM;
+                }
+        }
+        result = make_parts(loop, task, arg, options);
+        if (result < 0) {
+                BB_STORE(loop->box->loop->spawn_failed, loop->box->loop->spawn_failed + 1);
+                free(task->name);
+                free(task);
+                return result;
+        }
+        start(loop, task);
+        *ret_task = task;
+        return 0;
+}
+
+struct weft_task *weft_spawn_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg)
+{
+        struct weft_task *task;
+        int result = weft_spawn_with_at(site, fn, arg, NULL, &task);
+
+        if (result < 0) {
+                errno = -result;
+                return NULL;
+        }
+        return task;
+}
