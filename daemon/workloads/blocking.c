@@ -4,8 +4,6 @@
  * (weft_sleep: other tasks run), then in the wrong one (sleep: the whole loop stands still).
  */
 
-#define _GNU_SOURCE
-
 #include "options.h"
 
 #include <weft/weft.h>

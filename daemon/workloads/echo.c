@@ -7,8 +7,6 @@
  * coroutine, so the server frees what is left on the list after all tasks are done.
  */
 
-#define _GNU_SOURCE
-
 #include "options.h"
 
 #include <weft/weft.h>

@@ -4,8 +4,6 @@
  * weft_main's result; 1 when it failed; 0 when a signal asked for the end and it came in order.
  */
 
-#define _GNU_SOURCE
-
 #include <weft/weft.h>
 
 #include <errno.h>

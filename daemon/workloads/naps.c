@@ -7,8 +7,6 @@
  * Ownership: a shift's nappers live in its frame, which outlives their tasks: also when cancelled, it waits for all.
  */
 
-#define _GNU_SOURCE
-
 #include "options.h"
 
 #include <weft/weft.h>

@@ -5,8 +5,6 @@
  * kill -9 of this process, but for one task that was just about to be recorded.
  */
 
-#define _GNU_SOURCE
-
 #include <weft/weft.h>
 
 #include <errno.h>

@@ -10,8 +10,6 @@
  * A limit that is never met says "none". It must never die of SIGBUS.
  */
 
-#define _GNU_SOURCE
-
 #include <weft/weft.h>
 
 #include <errno.h>
