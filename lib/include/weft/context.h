@@ -35,17 +35,25 @@ enum weft_value_type {
         WEFT_POINTER = 6,
 };
 
-/* What to do with a pointer's object. Any member may be NULL. Must outlive every context that holds such a value. */
+/*
+ * What to do with a pointer's object. Any member may be NULL. Must outlive every context that holds such a value. The
+ * functions may use context variables, but not suspend or run a loop.
+ */
 struct weft_pointer_type {
-        /* Writes what observers shall see (at most size bytes with the NUL); called once, when the value is set. */
+        /*
+         * Writes what observers shall see (at most size bytes with the NUL); called once, when the value is set, unless
+         * the variable is secret. What is no UTF-8 of it becomes '?'.
+         */
         void (*describe)(const void *object, char *buffer, size_t size);
+        /* For each place where the value is kept, and when that goes. */
         void (*ref)(void *object);
         void (*unref)(void *object);
 };
 
 /*
  * A value. Strings and bytes are copied by set; those got by get are borrowed: they stay until the variable is set or
- * reset in this context, or the context ends, and so must not be kept over a suspension that may do so.
+ * reset in this context, or the context ends or moves (see below), and so must not be kept over a suspension that may do
+ * so.
  */
 struct weft_value {
         enum weft_value_type type;
@@ -92,8 +100,10 @@ struct weft_token {
 };
 
 /*
- * Sets the variable in the current context. ret_token may be NULL; a token that is never used is freed with
- * its context. Returns 0; -ENOMEM; -E2BIG (a string or bytes over WEFT_VALUE_SIZE_MAX); -EINVAL (type).
+ * Sets the variable in the current context. ret_token may be NULL, and better is where no reset will follow: a context
+ * keeps the old value for each token that was not used. It keeps the latest 1024; an older token counts as used (-EALREADY).
+ * What is kept is freed with the context at the latest. Returns 0; -ENOMEM; -E2BIG (a string or bytes over
+ * WEFT_VALUE_SIZE_MAX); -EINVAL (the type, NULL where there must be something).
  */
 WEFT_PUBLIC int weft_contextvar_set(struct weft_contextvar *variable, const struct weft_value *value, struct weft_token *ret_token);
 WEFT_PUBLIC int weft_contextvar_set_string(struct weft_contextvar *variable, const char *value, struct weft_token *ret_token);
@@ -116,13 +126,28 @@ WEFT_PUBLIC const char *weft_contextvar_get_string(struct weft_contextvar *varia
 
 /*
  * Puts back what the variable was before the set that gave the token. Checked in this order: -EALREADY (the token was
- * used), -EINVAL (another variable's), -EXDEV (made in another context). A failed reset does not use the token up.
+ * used), -EINVAL (another variable's), -EXDEV (made in another context). Also -ENOMEM. A failed reset does not use the
+ * token up. A copy of a token is the same token.
  */
 WEFT_PUBLIC int weft_contextvar_reset(struct weft_contextvar *variable, struct weft_token *token);
 
 /* ---- contexts ---- */
 
-/* An empty one; a copy of the current one (O(1)); a copy of another. Returns 0 or -ENOMEM; the caller owns a reference. */
+/*
+ * A context belongs to the thread that made it, for good. From another one, weft_context_run, copy, get and each return
+ * -EXDEV, size is 0, equal false, and ref and unref do nothing. When its thread has ended, a context is empty for ever: it
+ * can still be read, copied and dropped, by whoever holds it.
+ *
+ * A context may outlive the loop in which it was made. It lies in the black box of a loop while one of the loop's tasks
+ * runs in it, and of the loop in which it was made until that ends; when it moves between them and its thread's own
+ * memory, values that were got from it before are borrowed no longer. (Where there is no memory for what a loop
+ * leaves behind, it is made empty, and that is logged.)
+ */
+
+/*
+ * An empty one; a copy of the current one (O(1)); a copy of another (O(1) but where it was made outside of the running
+ * loop). Returns 0 or -ENOMEM, copy also -EXDEV; the caller owns a reference.
+ */
 WEFT_PUBLIC int weft_context_new(struct weft_context **ret_context);
 WEFT_PUBLIC int weft_context_copy_current(struct weft_context **ret_context);
 WEFT_PUBLIC int weft_context_copy(struct weft_context *context, struct weft_context **ret_context);
@@ -132,7 +157,8 @@ WEFT_PUBLIC struct weft_context *weft_context_unref(struct weft_context *context
 
 /*
  * Runs fn(arg) in the context: changes stay in it; the previous one is back afterwards. Suspends if fn does. Returns
- * what fn returns; -EBUSY when the context is entered already, from any thread.
+ * what fn returns; -EBUSY when the context is entered already, from any thread, or is the caller's own; -EXDEV when it is
+ * another thread's; -ENOMEM.
  */
 WEFT_PUBLIC int weft_context_run(struct weft_context *context, int (*fn)(void *arg), void *arg);
 
@@ -144,7 +170,10 @@ WEFT_PUBLIC int weft_context_get(struct weft_context *context, struct weft_conte
 WEFT_PUBLIC int weft_context_each(struct weft_context *context,
                                   int (*fn)(const struct weft_contextvar *variable, const struct weft_value *value, void *arg), void *arg);
 
-/* Equal when they hold equal values for the same variables (pointers: the same object). */
+/*
+ * Equal when they hold equal values of the same types for the same variables. Pointers: the same object; doubles by ==, but
+ * a NaN that came into both by copying the context is equal to itself.
+ */
 WEFT_PUBLIC bool weft_context_equal(struct weft_context *a, struct weft_context *b);
 
 #ifdef __cplusplus
