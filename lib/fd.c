@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static unsigned direction_index(enum weft_direction direction)
@@ -78,9 +79,12 @@ static bool is_stream_socket(int fd)
 static int check(int fd, struct weft_loop *loop)
 {
         int flags = fcntl(fd, F_GETFL);
+        struct stat st;
 
-        if (flags < 0)
+        if (flags < 0 || fstat(fd, &st) < 0)
                 return -errno;
+        if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+                return -EPERM; /* as epoll says, but without libevent's warning */
         return loop_debug(loop) && !(flags & O_NONBLOCK) ? -EINVAL : 0;
 }
 

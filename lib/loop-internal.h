@@ -37,6 +37,13 @@ struct weft_handle {
         struct weft_handle *pending_next, **pending_link; /* loop->handles: those not called yet */
 };
 
+/* A task's request to run something on the loop's stack, in the midst of its step. */
+struct loop_call {
+        void (*fn)(void *arg);
+        void *arg;
+        struct coroutine *caller;
+};
+
 struct weft_loop {
         /* What every step needs. */
         struct weft_task *current;
@@ -57,6 +64,8 @@ struct weft_loop {
         struct weft_handle *handles;
         struct timer_heap timers;
 
+        struct loop_call *call;
+
         /* To be reported on the loop's stack. */
         struct weft_task *slow_task; /* referenced */
         uint64_t slow_took_ns;
@@ -68,7 +77,8 @@ struct weft_loop {
         struct event *signal_events[2];
         uint64_t timer_armed_ns; /* the deadline that timer_event is set to; 0: none */
         uint64_t poll_ns;        /* when the poll returned, once somebody has asked */
-        uint64_t tie_due_ns;
+        uint64_t housekeeping_due_ns;
+        bool trimming; /* stacks' memory is being given back, a little at each poll */
         int command_fd;
         uint64_t commands_done;
 
@@ -137,6 +147,9 @@ struct weft_loop *loop_free(struct weft_loop *loop);
 
 /* Runs tasks and callbacks until the task is done or loop->stopping. */
 void loop_run_until_done(struct weft_loop *loop, struct weft_task *task);
+
+/* Calls fn(arg) on the loop's stack, which is large, whichever we are on; the running task's step goes on. loop may be NULL. */
+void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg);
 
 /* ---- handle.c ---- */
 void handle_run(struct weft_loop *loop, struct weft_handle *handle);

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define SLOW_DEFAULT_NS 100000000U
-#define TIE_INTERVAL_NS 1000000000U
+#define HOUSEKEEPING_INTERVAL_NS 1000000000U
 
 /* ---- commands ---- */
 
@@ -156,14 +156,18 @@ static void expire_timers(struct weft_loop *loop, uint64_t now_ns)
         }
 }
 
-static void tie_clock(struct weft_loop *loop, uint64_t now_ns)
+/* What is done every second or so: the clock, the anchor, memory of stacks that nobody wants any more. */
+static void housekeep(struct weft_loop *loop, uint64_t now_ns)
 {
         struct bb_loop *page = loop->box->loop;
 
-        if (now_ns < loop->tie_due_ns)
+        if (loop->trimming)
+                loop->trimming = stack_pool_trim(loop->stacks);
+        if (now_ns < loop->housekeeping_due_ns)
                 return;
+        loop->housekeeping_due_ns = now_ns + HOUSEKEEPING_INTERVAL_NS;
+        loop->trimming = true;
         clock_tie(&loop->clock);
-        loop->tie_due_ns = now_ns + TIE_INTERVAL_NS;
         seq_begin(&page->anchor_seq);
         BB_STORE(page->anchor_mono_ns, clock_gettime_ns(CLOCK_MONOTONIC));
         BB_STORE(page->anchor_real_ns, clock_gettime_ns(CLOCK_REALTIME));
@@ -180,7 +184,7 @@ static void publish_debug(struct weft_loop *loop)
 static void loop_poll(struct weft_loop *loop)
 {
         struct bb_loop *page = loop->box->loop;
-        bool sleep = loop->ready_head == NULL && arm_timer(loop);
+        bool sleep = loop->ready_head == NULL && !loop->trimming && arm_timer(loop);
         uint64_t now_ns;
 
         box_release(loop->box);
@@ -195,7 +199,7 @@ static void loop_poll(struct weft_loop *loop)
         if (now_ns >= loop->timer_armed_ns)
                 loop->timer_armed_ns = 0; /* it has fired */
         expire_timers(loop, now_ns);
-        tie_clock(loop, now_ns);
+        housekeep(loop, now_ns);
         BB_STORE(page->now_ns, now_ns);
         loop->loop_due_ns = now_ns + LOOP_POLL_INTERVAL_NS;
         loop->iteration_steps = 0;
@@ -230,12 +234,20 @@ void loop_run_until_done(struct weft_loop *loop, struct weft_task *task)
 
 /* ---- making ---- */
 
+/* libevent's own messages go where ours go. */
+static void libevent_log_cb(int severity, const char *message)
+{
+        log_message(severity == EVENT_LOG_ERR ? WEFT_LOG_ERROR : severity == EVENT_LOG_WARN ? WEFT_LOG_WARNING : WEFT_LOG_DEBUG,
+                    "libevent: %s", message);
+}
+
 static int make_base(struct weft_loop *loop)
 {
         struct event_config *config = event_config_new();
 
         if (config == NULL)
                 return -ENOMEM;
+        event_set_log_callback(libevent_log_cb);
         /* without PRECISE_TIMER a timer of 100 us fires after 4 ms */
         (void)event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER | EVENT_BASE_FLAG_NOLOCK);
         loop->base = event_base_new_with_config(config);

@@ -39,17 +39,34 @@ static void result_text(const struct weft_task *task, char *buffer, size_t size)
         }
 }
 
-size_t weft_task_repr(struct weft_task *task, char *buffer, size_t size)
+struct repr {
+        struct weft_task *task;
+        char *buffer;
+        size_t size;
+        size_t length;
+};
+
+static void write_repr(void *arg)
 {
+        struct repr *repr = arg;
+        struct weft_task *task = repr->task;
         char name[256], place[512], result[64];
         int n;
 
         task_name(task, name, sizeof(name));
         symbols_defined_at((const void *)(uintptr_t)task->fn, place, sizeof(place));
         result_text(task, result, sizeof(result));
-        n = snprintf(buffer, size, "<Task %s name='%s' coro=<%s() %s defined at %s>%s created at %s:%d>", state_text(task), name,
+        n = snprintf(repr->buffer, repr->size, "<Task %s name='%s' coro=<%s() %s defined at %s>%s created at %s:%d>", state_text(task), name,
                      task->site->name, task->done ? "done," : "running,", place, result, task->site->file, task->site->line);
-        return n < 0 ? 0 : (size_t)n;
+        repr->length = n < 0 ? 0 : (size_t)n;
+}
+
+size_t weft_task_repr(struct weft_task *task, char *buffer, size_t size)
+{
+        struct repr repr = {.task = task, .buffer = buffer, .size = size};
+
+        loop_call(weft__loop, write_repr, &repr);
+        return repr.length;
 }
 
 size_t loop_repr(struct weft_loop *loop, char *buffer, size_t size)

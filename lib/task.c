@@ -131,7 +131,27 @@ void task_run(struct weft_loop *loop, struct weft_task *task)
 
         step_begin(loop, task, loop_now(loop));
         fiber_switch(&loop->fiber, &task->co->fiber);
+        while (loop->call != NULL) {
+                struct loop_call *call = loop->call;
+
+                loop->call = NULL;
+                call->fn(call->arg);
+                fiber_switch(&loop->fiber, &call->caller->fiber);
+        }
         weft__user = user;
+}
+
+void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg)
+{
+        struct loop_call call = {.fn = fn, .arg = arg};
+
+        if (loop == NULL || loop->current == NULL) {
+                fn(arg);
+                return;
+        }
+        call.caller = loop->current->co;
+        loop->call = &call;
+        fiber_switch(&call.caller->fiber, &loop->fiber);
 }
 
 /* ---- suspension ---- */
