@@ -1,0 +1,126 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Nothing is lost and nothing recorded twice: when weftd ends in order, when it is killed, when a worker is."""
+
+import os
+import signal
+import struct
+import time
+
+from harness import *
+
+RATE = 10000
+FINISHED = "SELECT count(*) FROM tasks WHERE workload = 'burst' AND coro = 'burst_task' AND state = 'finished'"
+
+
+class Burst(Weftd):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.count_file = os.path.join(self.directory, "count")
+        self.configure(NAPS + workload("burst", program("tests/system/burst"), RATE, self.count_file))
+
+    def count(self):
+        """How many tasks have finished, by the workload's own count."""
+        try:
+            with open(self.count_file, "rb") as file:
+                return struct.unpack("<Q", file.read(8))[0]
+        except (FileNotFoundError, struct.error):
+            return 0
+
+    def wait_more(self, n):
+        before = self.count()
+        wait_until(lambda: self.count() >= before + n, f"{n} more tasks have finished")
+
+
+def check_close(got, expected, killed, what):
+    """A task that has counted itself and was killed before it had returned is not recorded: one per kill."""
+    check(expected - killed <= got <= expected, f"{what}: {got} of {expected} are recorded")
+
+
+@test("SIGTERM while 10 000 tasks a second finish: every one that finished is in the database")
+def terminated():
+    with Burst() as weftd:
+        weftd.wait_more(3 * RATE)
+        weftd.stop()
+        check_equal(weftd.value(FINISHED), weftd.count(), "tasks recorded")
+        check_equal(weftd.query("SELECT DISTINCT how FROM runs"), [("exited",)], "how the runs have ended")
+        check_equal(weftd.value("SELECT count(*) FROM gaps"), 0, "gaps")
+        weftd.check_history()
+        check_equal([f for f in os.listdir(weftd.runtime) if f.endswith(".blackbox")], [], "black boxes left behind")
+
+
+@test("kill -9 of weftd under load, and a start after it: nothing is lost, nothing is there twice")
+def weftd_killed():
+    with Burst() as weftd:
+        for _ in range(3):
+            pid = weftd.running("burst")
+            weftd.wait_more(RATE)
+            weftd.kill()
+            wait_until(lambda: not alive(pid), "the workers of a weftd that was killed end too")
+            weftd.start()
+        weftd.running("burst")
+        weftd.wait_more(RATE)
+        weftd.stop()
+        check_close(weftd.value(FINISHED), weftd.count(), 3, "after three kills")
+        check_equal(weftd.value("SELECT count(*) FROM runs WHERE workload = 'burst'"), 4, "runs")
+        check_equal(weftd.value("SELECT count(*) FROM runs WHERE how = 'running'"), 0, "runs that nobody has closed")
+        check_equal([f for f in os.listdir(weftd.runtime) if f.endswith(".blackbox")], [], "black boxes left behind")
+        weftd.check_history()
+
+
+@test("kill -9 of a worker: what it had finished is recorded, what it had not is crashed, and it is started again")
+def worker_killed():
+    with Burst() as weftd:
+        pid = weftd.running("burst")
+        weftd.wait_more(RATE)
+        os.kill(pid, signal.SIGKILL)
+        weftd.running("burst", but=pid)
+        wait_until(lambda: weftd.query("SELECT 1 FROM runs WHERE pid = ? AND how = 'killed' AND signal = 9", pid),
+                   "the run is closed as killed")
+        main = weftd.query("SELECT state FROM tasks WHERE run_id = (SELECT run_id FROM runs WHERE pid = ?) AND id = 1",
+                           pid)
+        check_equal(main, [("crashed",)], "state of its main task")
+        weftd.stop()
+        check_close(weftd.value(FINISHED), weftd.count(), 1, "after one kill")
+        weftd.check_history()
+
+
+@test("a black box left by a pid that now is somebody else's is recorded, and the somebody left in peace")
+def recycled_pid():
+    with Weftd("") as weftd:
+        weftd.stop()
+        count_file = os.path.join(weftd.directory, "count")
+        env = {**os.environ, "WEFT_BLACKBOX_DIR": weftd.runtime, "WEFT_WORKLOAD": "burst"}
+        worker = subprocess.Popen([program("tests/system/burst"), str(RATE), count_file], env=env)
+        wait_until(lambda: os.path.exists(count_file) and os.path.getsize(count_file) == 8 and
+                   struct.unpack("<Q", open(count_file, "rb").read(8))[0] > RATE / 2, "tasks have finished")
+        worker.kill()
+        worker.wait()
+        finished = struct.unpack("<Q", open(count_file, "rb").read(8))[0]
+
+        boxes = [f for f in os.listdir(weftd.runtime) if f.endswith(".blackbox")]
+        check_equal(boxes, [f"burst.{worker.pid}.1.blackbox"], "black boxes left")
+        bystander = subprocess.Popen(["sleep", "1000"])
+        try:
+            renamed = os.path.join(weftd.runtime, f"burst.{bystander.pid}.1.blackbox")
+            os.rename(os.path.join(weftd.runtime, boxes[0]), renamed)
+            with open(renamed, "r+b") as file:  # bb_header.pid
+                file.seek(96)
+                check_equal(struct.unpack("<i", file.read(4))[0], worker.pid, "bb_header.pid")
+                file.seek(96)
+                file.write(struct.pack("<i", bystander.pid))
+
+            weftd.start()
+            wait_until(lambda: not os.path.exists(renamed), "the box is drained and removed")
+            check_equal(weftd.json("tasks", "list"), [], "tasks listed as alive")
+            check_close(weftd.value(FINISHED), finished, 1, "from the box")
+            check(weftd.value("SELECT how FROM runs WHERE workload = 'burst'") != "running", "the run is not closed")
+            weftd.stop()
+            check(bystander.poll() is None, "the process that has the pid now was killed")
+            weftd.check_history()
+        finally:
+            bystander.kill()
+            bystander.wait()
+
+
+run()
