@@ -149,21 +149,14 @@ void context_user_remove(struct context_user *user)
         user->context = NULL;
 }
 
-/* Takes the references on root and snapshot. */
-static void context_change(struct weft_context *context, uint32_t root, bool has_snapshot, uint32_t snapshot, uint32_t also_release)
+/* Takes the references on root and snapshot; the caller releases those on the old ones, now that no slot shows them. */
+static void context_change(struct weft_context *context, uint32_t root, bool has_snapshot, uint32_t snapshot)
 {
-        struct weft_heap *heap = context->heap;
-        uint32_t old_root = context->root, old_snapshot = context->snapshot;
-
         context->root = root;
         context->snapshot = snapshot;
         context->has_snapshot = has_snapshot;
         context->version = context_next_version();
         context_show(context);
-
-        heap_unref(heap, old_root);
-        heap_unref(heap, old_snapshot);
-        heap_unref(heap, also_release);
 }
 
 /* ---- get ---- */
@@ -270,7 +263,8 @@ const char *weft_contextvar_get_string(struct weft_contextvar *variable)
 static int context_set(struct weft_context *context, struct weft_contextvar *variable, uint32_t value, struct weft_token *ret_token)
 {
         struct weft_heap *heap = context->heap;
-        uint32_t key = context_variable(heap, variable), root, dropped = 0;
+        uint32_t key = context_variable(heap, variable), old = 0, dropped = 0, snapshot = context->snapshot;
+        struct hamt_over over;
         int r;
 
         if (key == 0)
@@ -279,19 +273,22 @@ static int context_set(struct weft_context *context, struct weft_contextvar *var
                 r = tokens_reserve(context);
                 if (r < 0)
                         return r;
+                old = hamt_find(heap, context->root, key);
         }
-        r = hamt_assoc(heap, context->root, key, value, &root);
+        r = hamt_assoc_over(heap, context->root, key, value, &over);
         if (r < 0)
                 return r;
 
         if (ret_token) {
-                uint32_t old = heap_ref(heap, hamt_find(heap, context->root, key));
-
                 ret_token->variable = variable;
                 ret_token->context = context->id;
-                ret_token->serial = tokens_push(context, old, &dropped);
+                ret_token->serial = tokens_push(context, heap_ref(heap, old), &dropped);
         }
-        context_change(context, root, false, 0, dropped);
+        context_change(context, over.root, false, 0);
+
+        hamt_over_release(heap, &over);
+        heap_unref(heap, snapshot);
+        heap_unref(heap, dropped);
         return 0;
 }
 
@@ -368,7 +365,7 @@ int weft_contextvar_set_pointer(struct weft_contextvar *variable, void *object, 
 static int context_reset(struct weft_context *context, struct weft_contextvar *variable, uint32_t old, struct weft_token *token)
 {
         struct weft_heap *heap = context->heap;
-        uint32_t key = context_variable(heap, variable), root, snapshot;
+        uint32_t key = context_variable(heap, variable), root, old_root = context->root;
         int r;
 
         if (key == 0)
@@ -383,8 +380,14 @@ static int context_reset(struct weft_context *context, struct weft_contextvar *v
         old = tokens_take(context, token->serial);
         token->serial = 0;
 
-        snapshot = context->has_snapshot ? context->snapshot : context->root;
-        context_change(context, root, true, heap_ref(heap, snapshot), old);
+        /* The first one keeps the old root, and the reference on it, as its snapshot. */
+        if (!context->has_snapshot) {
+                context_change(context, root, true, old_root);
+        } else {
+                context_change(context, root, true, context->snapshot);
+                heap_unref(heap, old_root);
+        }
+        heap_unref(heap, old);
         return 0;
 }
 

@@ -29,6 +29,22 @@ uint32_t hamt_find(const struct weft_heap *heap, uint32_t root, uint32_t key);
 int hamt_assoc(struct weft_heap *heap, uint32_t root, uint32_t key, uint32_t value, uint32_t *ret_root);
 int hamt_without(struct weft_heap *heap, uint32_t root, uint32_t key, uint32_t *ret_root);
 
+/*
+ * As assoc, for one who holds the only reference on root that matters to him and gives it up: nodes that nobody else has
+ * are not copied with all their references, the new map takes these over. root stays readable, and must not be used but
+ * by those who still show it. When none does any more, hamt_over_release releases what is left of it. On failure root is as
+ * it was.
+ */
+struct hamt_over {
+        uint32_t root; /* the new map, a reference */
+        uint32_t rest; /* of the old one */
+        unsigned n_moved;
+        uint32_t moved[BB_HAMT_MAX_DEPTH]; /* its nodes that hold nothing any more */
+};
+
+int hamt_assoc_over(struct weft_heap *heap, uint32_t root, uint32_t key, uint32_t value, struct hamt_over *ret_over);
+void hamt_over_release(struct weft_heap *heap, const struct hamt_over *over);
+
 size_t hamt_size(const struct weft_heap *heap, uint32_t root);
 
 /* The map must be held while it is iterated. false: at the end. */

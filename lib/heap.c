@@ -226,6 +226,12 @@ static void block_free(struct weft_heap *heap, uint32_t ref)
         heap->n_live--;
 }
 
+void heap_free_moved(struct weft_heap *heap, uint32_t ref)
+{
+        ((struct bb_block *)heap_at(heap, ref))->refs = 0;
+        block_free(heap, ref);
+}
+
 static void entries_unref(struct weft_heap *heap, const struct bb_entry *entries, unsigned n)
 {
         for (unsigned i = 0; i < n; i++)

@@ -98,6 +98,9 @@ static inline uint32_t heap_ref(struct weft_heap *heap, uint32_t ref)
 /* What heap_unref does when the last reference goes: releases what the block holds, then puts it on its free list. */
 void heap_release(struct weft_heap *heap, uint32_t ref);
 
+/* Frees a node whose references another has taken over. */
+void heap_free_moved(struct weft_heap *heap, uint32_t ref);
+
 /* May call the unref of a pointer value's type, which may do anything but end the heap. */
 static inline void heap_unref(struct weft_heap *heap, uint32_t ref)
 {
