@@ -60,6 +60,8 @@ struct weft_loop {
         bool stopping; /* a second signal */
 
         uint64_t n_tasks; /* ever spawned */
+        struct weft_task *free_tasks; /* handles kept for the next spawn; by ready.next */
+        unsigned n_free_tasks;
         struct coroutine *live;
         struct weft_handle *handles;
         struct timer_heap timers;

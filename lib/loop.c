@@ -356,6 +356,7 @@ static void free_event(struct event *event)
 struct weft_loop *loop_free(struct weft_loop *loop)
 {
         handles_drop_all(loop);
+        tasks_free_kept(loop);
         fds_deinit(loop);
         free_event(loop->signal_events[0]);
         free_event(loop->signal_events[1]);

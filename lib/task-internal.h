@@ -71,6 +71,11 @@ struct weft_task {
         char *name; /* NULL: "Task-<number>" */
 };
 
+/* A handle with two references, or NULL; and its memory. */
+struct weft_task *task_new(struct weft_loop *loop, const struct weft_site *site, weft_coroutine_fn fn);
+void task_free(struct weft_task *task);
+void tasks_free_kept(struct weft_loop *loop);
+
 /*
  * Suspends the running task until task_wake, or until deadline_ns (0: none): 0 or what the waker says, -ETIMEDOUT,
  * -ECANCELED (also at once, when a cancel is due), -ENOMEM. kind, object and owner are what observers see.

@@ -52,7 +52,7 @@ static void drain(const char *directory)
         struct bb_loop *loop;
         struct bb_observer *observer;
         struct bb_record *ring;
-        static volatile struct bb_record copy[4096];
+        static struct bb_record copy[4096];
         struct stat st;
         uint64_t tail = 0;
         uint8_t *base;
@@ -74,7 +74,7 @@ static void drain(const char *directory)
                 uint64_t head = __atomic_load_n(&loop->ring_head, __ATOMIC_ACQUIRE);
 
                 for (; tail < head; tail++)
-                        copy[tail % 4096] = ring[tail & (header->n_records - 1)];
+                        memcpy(&copy[tail % 4096], &ring[tail & (header->n_records - 1)], sizeof(copy[0]));
                 __atomic_store_n(&observer->ring_tail, tail, __ATOMIC_RELEASE);
                 usleep(2000);
         }
