@@ -4,7 +4,8 @@
 
 /*
  * Names for addresses of this process, for messages: by libdw, loaded at the first call where it is installed, else by
- * dladdr. Slow (the first call reads debug info: milliseconds), uses much stack: call it on a thread's own stack only. Never touches the network (no debuginfod).
+ * dladdr. Slow (the first call for a module reads its debug info: milliseconds), uses much stack: call it on a thread's
+ * own stack only. Any thread may. Never touches the network (no debuginfod).
  */
 
 #include <stddef.h>
@@ -12,14 +13,18 @@
 
 /*
  * "FILE:LINE" where function (its address) is defined; FILE as the compiler saw it (its compilation directory cut
- * off). Without debug info: "symbol+0xOFFSET" or "module+0xOFFSET".
+ * off). Without debug info: "symbol+0xOFFSET" where the symbol is known, else "module+0xOFFSET", else "0xADDRESS". Cut
+ * off to size bytes with the NUL; size 0 is none at all.
  */
 void symbols_defined_at(const void *function, char *buffer, size_t size);
 
 /* "FILE:LINE" of the instruction that led to return_address. Likewise. */
 void symbols_line_at(const void *return_address, char *buffer, size_t size);
 
-/* The object that holds the address: its path and load bias (by dladdr1/link_map: cheap, no debug info). 0 or -ENOENT. */
+/*
+ * The object that holds the address: its path and load bias (what was added to the addresses in the file). Cheap, no debug info.
+ * 0, -ENOENT, or -ENAMETOOLONG (the path does not fit).
+ */
 int symbols_module(const void *address, char *path, size_t size, uintptr_t *ret_bias);
 
 #endif
