@@ -38,6 +38,7 @@ struct weft_task *task_new(struct weft_loop *loop, const struct weft_site *site,
                         return NULL;
         }
         *task = (struct weft_task){.loop = loop, .site = site, .fn = fn, .refs = 2 /* the caller's and the loop's */};
+        task->watchers_end = &task->watchers;
         return task;
 }
 
@@ -71,10 +72,10 @@ struct weft_task *weft_task_unref(struct weft_task *task)
         if (task == NULL || --task->refs > 0)
                 return NULL;
         if (task->done && task->result < 0 && !task->cancelled && !task->retrieved && weft__loop != NULL) {
-                /* To be said on the loop's stack; that frees it. The waiters' list of a task that is done is free for use. */
+                /* To be said on the loop's stack; that frees it. */
                 struct weft_loop *loop = weft__loop;
 
-                task->waiters = (struct task_waiter *)loop->unretrieved;
+                task->ready.next = (struct ready *)loop->unretrieved;
                 loop->unretrieved = task;
                 loop->loop_due_ns = 0;
                 return NULL;
@@ -94,6 +95,17 @@ static int take_result(struct weft_task *task)
         return result;
 }
 
+struct awaiter {
+        struct task_watcher watcher;
+        struct weft_task *task;
+};
+
+static void wake_awaiter(struct task_watcher *watcher, struct weft_task *task, uint64_t now_ns)
+{
+        (void)task;
+        task_wake(((struct awaiter *)watcher)->task, BB_WAKE_TASK, 0, now_ns);
+}
+
 int weft_await(struct weft_task *task)
 {
         struct weft_loop *loop = weft__loop;
@@ -108,14 +120,14 @@ int weft_await(struct weft_task *task)
                 return -EXDEV;
         while (!task->done) {
                 struct weft_task *self = loop->current;
-                struct task_waiter waiter = {.task = self, .next = task->waiters};
+                struct awaiter awaiter = {.watcher.fn = wake_awaiter, .task = self};
                 int result;
 
                 if (self->co->must_cancel) { /* requested before the wait: passed on, as if during it */
                         self->co->must_cancel = false;
                         (void)task_cancel(task, "its awaiter, cancelled", NULL);
                 }
-                task->waiters = &waiter;
+                task_watch(task, &awaiter.watcher);
                 self->co->awaited = task;
                 result = task_suspend(loop, BB_WAIT_TASK, task->number, task->number, 0);
                 self->co->awaited = NULL;

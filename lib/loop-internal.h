@@ -71,7 +71,7 @@ struct weft_loop {
         /* To be reported on the loop's stack. */
         struct weft_task *slow_task; /* referenced */
         uint64_t slow_took_ns;
-        struct weft_task *unretrieved; /* tasks whose last reference went with their error unseen; by waiters */
+        struct weft_task *unretrieved; /* tasks whose last reference went with their error unseen; by ready.next */
 
         struct event_base *base;
         struct event *timer_event;

@@ -133,6 +133,23 @@ static bool arm_timer(struct weft_loop *loop)
         return true;
 }
 
+static void expire(struct weft_loop *loop, struct timer *timer, uint64_t now_ns)
+{
+        timer_remove(&loop->timers, timer);
+        if (timer->kind == TIMER_TASK) {
+                struct coroutine *co = (struct coroutine *)((char *)timer - offsetof(struct coroutine, timer));
+
+                /* scheduled since the deadline: the wait was over then, what came after is the loop's lateness */
+                task_wake(co->task, BB_WAKE_TIMER, -ETIMEDOUT, timer->deadline_ns);
+        } else if (timer->kind == TIMER_HANDLE) {
+                handle_expired(loop, (struct weft_handle *)((char *)timer - offsetof(struct weft_handle, timer)));
+        } else {
+                struct timer_call *call = (struct timer_call *)((char *)timer - offsetof(struct timer_call, timer));
+
+                call->fn(call, now_ns);
+        }
+}
+
 static void expire_timers(struct weft_loop *loop, uint64_t now_ns)
 {
         struct bb_loop *counters = loop->box->loop;
@@ -144,15 +161,7 @@ static void expire_timers(struct weft_loop *loop, uint64_t now_ns)
                 BB_STORE(counters->lag_ns, lag_ns);
                 if (lag_ns > counters->lag_max_ns)
                         BB_STORE(counters->lag_max_ns, lag_ns);
-                if (timer->kind == TIMER_TASK) {
-                        struct coroutine *co = (struct coroutine *)((char *)timer - offsetof(struct coroutine, timer));
-
-                        /* scheduled since the deadline: the wait was over then, what came after is the loop's lateness */
-                        task_wake(co->task, BB_WAKE_TIMER, -ETIMEDOUT, timer->deadline_ns);
-                } else {
-                        timer_remove(&loop->timers, timer);
-                        handle_expired(loop, (struct weft_handle *)((char *)timer - offsetof(struct weft_handle, timer)));
-                }
+                expire(loop, timer, now_ns);
         }
 }
 

@@ -120,8 +120,7 @@ void report_pending(struct weft_loop *loop)
         while (loop->unretrieved != NULL) {
                 struct weft_task *task = loop->unretrieved;
 
-                loop->unretrieved = (struct weft_task *)task->waiters;
-                task->waiters = NULL;
+                loop->unretrieved = (struct weft_task *)task->ready.next;
                 report_unretrieved(task);
                 task->refs = 1;
                 weft_task_unref(task);

@@ -30,12 +30,22 @@ struct ready {
 enum timer_kind {
         TIMER_TASK = 1,   /* in a struct coroutine */
         TIMER_HANDLE = 2, /* in a struct weft_handle */
+        TIMER_CALL = 3,   /* in a struct timer_call */
 };
 
-/* Somebody who waits for a task's end; on the waiter's stack. */
-struct task_waiter {
-        struct weft_task *task;
-        struct task_waiter *next;
+/* A timer that calls; it is not armed any more by then. For timeouts and the like. */
+struct timer_call {
+        struct timer timer; /* kind TIMER_CALL */
+        void (*fn)(struct timer_call *call, uint64_t now_ns);
+};
+
+/*
+ * Somebody who wants to hear of a task's end. fn is called once, in the step that ended it (now_ns), in the order of
+ * the adding, with the result in place; the watcher is out of the list by then, and may be gone when fn returns. It must not suspend.
+ */
+struct task_watcher {
+        struct task_watcher *next, **link;
+        void (*fn)(struct task_watcher *watcher, struct weft_task *task, uint64_t now_ns);
 };
 
 struct coroutine {
@@ -67,7 +77,7 @@ struct weft_task {
         const struct weft_site *site;
         weft_coroutine_fn fn;
         uint64_t number;
-        struct task_waiter *waiters;
+        struct task_watcher *watchers, **watchers_end;
         char *name; /* NULL: "Task-<number>" */
 };
 
@@ -84,6 +94,12 @@ int task_suspend(struct weft_loop *loop, enum bb_wait kind, uint64_t object, uin
 
 /* Makes a waiting task ready, as of now_ns; nothing when it is ready already, running or done. */
 void task_wake(struct weft_task *task, enum bb_wake cause, int result, uint64_t now_ns);
+
+/* The task is not done. */
+void task_watch(struct weft_task *task, struct task_watcher *watcher);
+
+/* Fine for one that has been called already. */
+void task_unwatch(struct weft_task *task, struct task_watcher *watcher);
 
 /* By whom and why, for observers; the reason may be NULL. */
 int task_cancel(struct weft_task *task, const char *by, const char *reason);

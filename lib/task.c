@@ -328,6 +328,36 @@ static void dismantle(struct weft_loop *loop, struct weft_task *task)
         task->co = NULL;
 }
 
+void task_watch(struct weft_task *task, struct task_watcher *watcher)
+{
+        watcher->next = NULL;
+        watcher->link = task->watchers_end;
+        *task->watchers_end = watcher;
+        task->watchers_end = &watcher->next;
+}
+
+void task_unwatch(struct weft_task *task, struct task_watcher *watcher)
+{
+        if (watcher->link == NULL)
+                return;
+        *watcher->link = watcher->next;
+        if (watcher->next != NULL)
+                watcher->next->link = watcher->link;
+        else
+                task->watchers_end = watcher->link;
+        watcher->link = NULL;
+}
+
+static inline void tell_watchers(struct weft_task *task, uint64_t now_ns)
+{
+        while (task->watchers != NULL) {
+                struct task_watcher *watcher = task->watchers;
+
+                task_unwatch(task, watcher);
+                watcher->fn(watcher, task, now_ns);
+        }
+}
+
 static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft_task *task, int result)
 {
         struct coroutine *co = task->co;
@@ -342,9 +372,7 @@ static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft
         record_end(loop, task, now_ns);
         task->done = true;
         step_ended(loop, task, now_ns, took_ns);
-        for (struct task_waiter *waiter = task->waiters; waiter != NULL; waiter = waiter->next)
-                task_wake(waiter->task, BB_WAKE_TASK, 0, now_ns);
-        task->waiters = NULL;
+        tell_watchers(task, now_ns);
         dismantle(loop, task);
         weft_task_unref(task);
 
