@@ -7,17 +7,7 @@ set -u
 cd "${srcdir:?}" || exit 1
 builddir=${builddir:?}
 
-n=0 failed=0
-result() { # DESCRIPTION PROBLEMS
-        n=$((n + 1))
-        if [ -z "$2" ]; then
-                echo "ok $n - $1"
-        else
-                echo "not ok $n - $1"
-                sed 's/^/# /' <<<"$2"
-                failed=1
-        fi
-}
+. "${srcdir:?}/tests/tap.sh"
 
 # FILE:LINE:HEADER for every include in the sources under the directories; system headers as <HEADER>.
 includes() { # DIRECTORY...

@@ -4,17 +4,7 @@
 # Runs as root in the container that test-systemd.sh boots; prints TAP.
 set -u
 
-n=0 failed=0
-result() { # DESCRIPTION PROBLEM
-        n=$((n + 1))
-        if [ -z "$2" ]; then
-                echo "ok $n - $1"
-        else
-                echo "not ok $n - $1"
-                sed 's/^/# /' <<<"$2"
-                failed=1
-        fi
-}
+. /weft-test/tap.sh
 
 # Prints what the command says only if it fails.
 quiet() { # COMMAND...

@@ -6,17 +6,7 @@
 set -u
 : "${srcdir:?}" "${builddir:?}"
 
-n=0 failed=0
-result() { # DESCRIPTION PROBLEM
-        n=$((n + 1))
-        if [ -z "$2" ]; then
-                echo "ok $n - $1"
-        else
-                echo "not ok $n - $1"
-                sed 's/^/# /' <<<"$2"
-                failed=1
-        fi
-}
+. "$srcdir/tests/tap.sh"
 
 plain() {
         sed -E 's,(at )[^ ]*/([^ /]*:[0-9]+),\1\2,g; s/(took [0-9]+\.)[0-9]{3} seconds/\1nnn seconds/'

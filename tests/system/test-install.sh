@@ -6,17 +6,7 @@
 set -u
 : "${srcdir:?}" "${builddir:?}"
 
-n=0 failed=0
-result() { # DESCRIPTION PROBLEM
-        n=$((n + 1))
-        if [ -z "$2" ]; then
-                echo "ok $n - $1"
-        else
-                echo "not ok $n - $1"
-                sed 's/^/# /' <<<"$2"
-                failed=1
-        fi
-}
+. "$srcdir/tests/tap.sh"
 
 weftd=
 work=$(mktemp -d /tmp/weft-XXXXXX) || exit 1

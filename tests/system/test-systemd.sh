@@ -31,5 +31,5 @@ make -s -C "$builddir" install DESTDIR="$root" >"$work/log" 2>&1 || {
 find "$root" -type f \( -perm /111 -o -name '*.so*' \) -exec strip --strip-debug {} + 2>/dev/null
 rm -f "$root$prefix"/lib/*.a
 mkdir -p "$root/weft-test"
-cp "$srcdir/tests/system/systemd-inside.sh" "$builddir/tests/system/burst" "$root/weft-test/"
+cp "$srcdir/tests/tap.sh" "$srcdir/tests/system/systemd-inside.sh" "$builddir/tests/system/burst" "$root/weft-test/"
 "$srcdir/tests/system/boot.sh" -t 120 "$work/root" env PATH="$prefix/sbin:$prefix/bin:$PATH" bash /weft-test/systemd-inside.sh
