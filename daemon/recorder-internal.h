@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_RECORDER_INTERNAL_H
+#define WEFT_RECORDER_INTERNAL_H
+
+/* What the recorder's files share. All of it but the part under the lock belongs to the recorder's thread. */
+
+#include "reader.h"
+#include "recorder.h"
+#include "store.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+#define NS_PER_MINUTE INT64_C(60000000000)
+
+#define RECORDER_GRACE_NS (500 * NS_PER_MS)  /* how long a dead box waits to be told how it ended */
+#define RECORDER_FORGET_NS (10 * NS_PER_S)   /* how long an ending, or a closed run, is kept for boxes that come late */
+#define RECORDER_N_ENDINGS 256
+
+/* How a process ended, as recorder_ended was told. */
+struct ending {
+        pid_t pid;
+        enum recorder_how how;
+        int exit_code, signal;
+        uint64_t mono_ns;
+        int64_t real_ns;
+};
+
+/* A process. One row in runs. */
+struct run {
+        struct run *next;
+        pid_t pid;
+        char workload[64];
+        uint32_t instance;
+        int64_t run_id; /* 0: not in this store yet */
+        int pidfd;      /* of a process seen alive; else -1 */
+        unsigned n_boxes; /* not closed yet */
+        bool all_in_order; /* every box closed so far was closed by its loop */
+        bool told;
+        struct ending ending;
+        uint64_t gone_ns;   /* when the process was seen to be gone; 0 */
+        uint64_t closed_ns; /* when its row was closed; 0 */
+        int64_t last_ns;    /* real: the latest moment seen in its boxes */
+        bool closing;       /* its row is closed by the transaction under way */
+};
+
+struct box_coro {
+        int64_t coro_id; /* 0: not in this store yet */
+        uint8_t *totals; /* what of it is in the minutes; totals.h */
+        size_t totals_size;
+        uint8_t *next_totals; /* as the transaction under way leaves it; NULL: unchanged */
+        size_t next_totals_size;
+};
+
+/* Contexts seen in a box: stamp → id, direct-mapped, good for one epoch of the store. */
+#define BOX_N_CONTEXTS 8192U
+
+struct box_context {
+        uint64_t stamp;
+        uint64_t epoch;
+        int64_t context_id;
+};
+
+struct box {
+        struct box *next;
+        struct reader *reader;
+        struct run *run;
+        pid_t owner; /* 0: was never seen alive */
+        bool registered;
+        bool broken;      /* its ring is garbage: not read any more */
+        uint64_t dead_ns; /* when it was seen dead; 0: alive */
+        bool left_over;   /* dead when it came */
+        struct bb_loop loop;
+        struct store_box at;    /* in the store */
+        struct store_box going; /* as the transaction under way leaves it */
+        uint64_t n_unreadable;  /* slots of a dead box that made no sense */
+        struct box_coro *coros;
+        struct box_context *contexts;
+};
+
+/* A row that some call asked for; kept until it is committed. */
+struct row {
+        struct row *next;
+        bool is_run;
+        bool written;
+        int64_t time_ns;
+        uid_t uid;
+        pid_t pid;
+        char *command, *target, *result;
+        unsigned instance;
+        struct ending ending;
+};
+
+struct message {
+        struct message *next;
+        enum { MESSAGE_ATTACH, MESSAGE_ENDED, MESSAGE_ROW } kind;
+        char *name;
+        struct ending ending;
+        struct row *row;
+};
+
+struct recorder {
+        struct recorder_options options; /* strings are its own */
+        void (*closed_fn)(const char *box_name, void *arg);
+        void *closed_arg;
+        pthread_t thread;
+        bool started;
+
+        pthread_mutex_t lock; /* over what follows, up to the empty line */
+        pthread_cond_t wake;
+        struct message *messages, **messages_end;
+        unsigned n_rows_waiting; /* in messages and in rows */
+        uint64_t n_rows_lost;    /* there were too many */
+        bool stopping;
+        int stop_error;
+        struct recorder_stats stats;
+
+        struct store *store; /* NULL: to be opened again at retry_ns */
+        uint64_t retry_ns, retry_delay_ns;
+        char error[256];
+        struct box *boxes;
+        struct run *runs;
+        struct row *rows, **rows_end;
+        struct ending endings[RECORDER_N_ENDINGS];
+        unsigned next_ending;
+        int64_t first_run;    /* runs before it are a previous recorder's */
+        uint64_t lost_due_ns; /* when those without a box are closed; 0: done */
+        uint64_t started_ns, last_flush_ns, last_alive_ns, last_prune_ns;
+        int64_t minute;       /* the current one, since 1970 */
+        bool minute_due;
+        bool draining;        /* the end: nobody waits to be told */
+        struct bb_record *batch;
+
+        /* Of the transaction under way. */
+        uint64_t now_ns;
+        int64_t now_real_ns;
+        uint64_t n_tasks, n_dropped;
+        bool more; /* a box had more than its share */
+};
+
+/* ---- recorder-flush.c ---- */
+
+/* There is something that a flush would write. */
+bool recorder_is_dirty(const struct recorder *recorder);
+
+/* 0; a negative errno: not written, it will be tried again. */
+int recorder_flush(struct recorder *recorder);
+
+/* Closes the store, for a reason that stats then show. */
+void recorder_lose_store(struct recorder *recorder, const char *why);
+struct row *row_free(struct row *row);
+
+/* ---- recorder-box.c: what is in a box, as rows ---- */
+
+/* Opens the box; its file may be gone or garbage: then it is logged and forgotten. */
+void box_attach(struct recorder *recorder, const char *name);
+struct box *box_free(struct box *box);
+
+/* The store was opened anew: whatever is known of it is not good any more. */
+void box_forget_store(struct box *box);
+
+bool box_is_dirty(const struct recorder *recorder, const struct box *box);
+
+/* Everything of the box that is due, in the open transaction. 0, or the store's error. */
+int box_record(struct recorder *recorder, struct box *box);
+void box_committed(struct recorder *recorder, struct box *box);
+bool box_may_end(const struct recorder *recorder, const struct box *box);
+
+int box_coro_id(struct recorder *recorder, struct box *box, uint32_t index, int64_t *ret_coro_id);
+
+/* ---- recorder-end.c: the live tasks of a dead box ---- */
+
+/* The moment of death, CLOCK_MONOTONIC. */
+uint64_t box_death_ns(const struct recorder *recorder, struct box *box);
+int box_record_crashed(struct recorder *recorder, struct box *box);
+
+/* ---- recorder-record.c: a record, or a live slot, as a row ---- */
+
+int record_write(struct recorder *recorder, struct box *box, const struct bb_record *record);
+int64_t record_context(struct recorder *recorder, struct box *box, uint32_t ref, int *ret_error);
+const char *record_text(struct box *box, uint32_t ref, char *buffer, size_t size);
+int64_t record_real_ns(const struct recorder *recorder, const struct box *box, uint64_t mono_ns);
+
+/* ---- recorder-minute.c ---- */
+
+int minute_load(struct recorder *recorder, struct box *box);
+int minute_record(struct recorder *recorder, struct box *box, bool is_last);
+void minute_committed(struct box *box);
+void minute_forget(struct box *box);
+
+/* ---- recorder-run.c ---- */
+
+/* The process's run, made if there is none; owner 0: not alive. NULL: no memory. */
+struct run *run_of_box(struct recorder *recorder, const struct bb_header *header, pid_t owner);
+void run_ended(struct recorder *recorder, const struct ending *ending);
+void runs_check(struct recorder *recorder);
+bool runs_dirty(const struct recorder *recorder);
+int runs_record(struct recorder *recorder);
+void runs_committed(struct recorder *recorder);
+struct run *run_free(struct run *run);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Contexts in the history: identical ones once.
+ *
+ * What was stored is remembered by a keyed hash of its content (SipHash-2-4 with a key made with the database, so that
+ * no workload can aim at another's), in a table of fixed size: what falls out of it is stored again, which costs room and
+ * nothing else. An epoch ends after an hour, or when as many contexts were stored as the table holds. A new one starts with an empty
+ * table, so no row written later refers to a context of before; see store-schema.h.
+ */
+
+#include "store-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define EPOCH_NS INT64_C(3600000000000)
+#define EPOCH_CONTEXTS STORE_N_KNOWN
+
+/* ---- SipHash-2-4, fed by pieces ---- */
+
+struct sip {
+        uint64_t v[4];
+        uint64_t tail;
+        uint64_t n;
+};
+
+static inline uint64_t rotate(uint64_t x, int bits)
+{
+        return x << bits | x >> (64 - bits);
+}
+
+static void sip_round(uint64_t v[4])
+{
+        v[0] += v[1];
+        v[1] = rotate(v[1], 13) ^ v[0];
+        v[0] = rotate(v[0], 32);
+        v[2] += v[3];
+        v[3] = rotate(v[3], 16) ^ v[2];
+        v[0] += v[3];
+        v[3] = rotate(v[3], 21) ^ v[0];
+        v[2] += v[1];
+        v[1] = rotate(v[1], 17) ^ v[2];
+        v[2] = rotate(v[2], 32);
+}
+
+static void sip_init(struct sip *sip, const uint64_t key[2])
+{
+        *sip = (struct sip){ .v = { key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d, key[0] ^ 0x6c7967656e657261,
+                                    key[1] ^ 0x7465646279746573 } };
+}
+
+static void sip_word(struct sip *sip, uint64_t word)
+{
+        sip->v[3] ^= word;
+        sip_round(sip->v);
+        sip_round(sip->v);
+        sip->v[0] ^= word;
+}
+
+static void sip_feed(struct sip *sip, const char *data, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                sip->tail |= (uint64_t)(unsigned char)data[i] << 8 * (sip->n & 7);
+                if ((++sip->n & 7) == 0) {
+                        sip_word(sip, sip->tail);
+                        sip->tail = 0;
+                }
+        }
+}
+
+static uint64_t sip_end(struct sip *sip)
+{
+        sip_word(sip, sip->tail | sip->n << 56);
+        sip->v[2] ^= 0xff;
+        for (int i = 0; i < 4; i++)
+                sip_round(sip->v);
+        return sip->v[0] ^ sip->v[1] ^ sip->v[2] ^ sip->v[3];
+}
+
+static uint64_t context_hash(const struct store *store, const struct reader_context *context)
+{
+        struct sip sip;
+
+        sip_init(&sip, store->hash_key);
+        for (size_t i = 0; i < context->n_variables; i++) {
+                const struct reader_variable *variable = &context->variables[i];
+
+                /* With their NULs: those cannot be within, so no two contents feed the same bytes. */
+                sip_feed(&sip, variable->name, strlen(variable->name) + 1);
+                sip_feed(&sip, variable->type, strlen(variable->type) + 1);
+                sip_feed(&sip, variable->value, strlen(variable->value) + 1);
+        }
+        return sip_end(&sip);
+}
+
+/* ---- epochs ---- */
+
+static void known_add(struct store *store, uint64_t hash, int64_t context_id)
+{
+        store->known[hash % STORE_N_KNOWN] = (struct store_known){ .hash = hash, .context_id = context_id };
+}
+
+int store_context_load(struct store *store)
+{
+        sqlite3_stmt *statement;
+        int64_t value;
+        int r;
+
+        r = store_query_int(store, "SELECT max(context_id) FROM t_contexts", &value);
+        store->next_context = r > 0 && value != STORE_NULL ? value + 1 : 1;
+        if (r >= 0)
+                r = store_query_int(store, "SELECT max(epoch) FROM t_epochs", &value);
+        if (r < 0 || value == STORE_NULL)
+                return r; /* the first transaction starts the first epoch */
+        store->epoch = (uint64_t)value;
+        r = store_query_int(store, "SELECT started_ns FROM t_epochs ORDER BY epoch DESC LIMIT 1", &store->epoch_started_ns);
+        if (r >= 0)
+                r = store_query_int(store, "SELECT first_context FROM t_epochs ORDER BY epoch DESC LIMIT 1", &store->epoch_first_context);
+        if (r < 0)
+                return r;
+        if (store->next_context < store->epoch_first_context)
+                store->next_context = store->epoch_first_context; /* those before were all pruned */
+
+        if (sqlite3_prepare_v2(store->db, "SELECT context_id, hash FROM t_contexts WHERE context_id >= ?", -1, &statement, NULL) != SQLITE_OK)
+                return store_fail(store);
+        (void)sqlite3_bind_int64(statement, 1, store->epoch_first_context);
+        while ((r = sqlite3_step(statement)) == SQLITE_ROW)
+                known_add(store, (uint64_t)sqlite3_column_int64(statement, 1), sqlite3_column_int64(statement, 0));
+        r = r == SQLITE_DONE ? 0 : store_fail(store);
+        (void)sqlite3_finalize(statement);
+        return r;
+}
+
+int store_context_begin(struct store *store, int64_t now_ns)
+{
+        sqlite3_stmt *statement;
+
+        if (store->epoch != 0 && now_ns - store->epoch_started_ns < EPOCH_NS &&
+            store->next_context - store->epoch_first_context < EPOCH_CONTEXTS)
+                return 0;
+
+        /* After the start of an epoch no row of an earlier one has its key: the wall clock may have been set back. */
+        if (now_ns <= store->max_key)
+                now_ns = store->max_key + 1;
+        store->epoch++;
+        store->epoch_started_ns = now_ns;
+        store->epoch_first_context = store->next_context;
+        memset(store->known, 0, STORE_N_KNOWN * sizeof(*store->known));
+
+        statement = store_statement(store, STORE_S_EPOCH_ADD);
+        if (statement) {
+                (void)store_bind_int(statement, 1, (int64_t)store->epoch);
+                (void)store_bind_int(statement, 2, now_ns);
+                (void)store_bind_int(statement, 3, store->epoch_first_context);
+        }
+        return store_step(store, statement);
+}
+
+uint64_t store_epoch(const struct store *store)
+{
+        return store->epoch;
+}
+
+/* ---- storing one ---- */
+
+static int values_add(struct store *store, int64_t context_id, const struct reader_context *context)
+{
+        for (size_t i = 0; i < context->n_variables; i++) {
+                const struct reader_variable *variable = &context->variables[i];
+                sqlite3_stmt *statement = store_statement(store, STORE_S_VALUE_ADD);
+                int r;
+
+                if (!statement)
+                        return -EIO;
+                (void)store_bind_int(statement, 1, context_id);
+                (void)store_bind_int(statement, 2, (int64_t)i);
+                (void)store_bind_text(statement, 3, variable->name);
+                (void)store_bind_text(statement, 4, variable->type);
+                (void)store_bind_text(statement, 5, variable->value);
+                r = store_step(store, statement);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int store_context(struct store *store, const struct reader_context *context, int64_t *ret_context_id)
+{
+        sqlite3_stmt *statement;
+        uint64_t hash;
+        int64_t id;
+        int r;
+
+        if (context->n_variables == 0) {
+                *ret_context_id = 0;
+                return 0;
+        }
+        hash = context_hash(store, context);
+        if (store->known[hash % STORE_N_KNOWN].context_id != 0 && store->known[hash % STORE_N_KNOWN].hash == hash) {
+                *ret_context_id = store->known[hash % STORE_N_KNOWN].context_id;
+                return 0;
+        }
+
+        id = store->next_context;
+        statement = store_statement(store, STORE_S_CONTEXT_ADD);
+        if (!statement)
+                return -EIO;
+        (void)store_bind_int(statement, 1, id);
+        (void)store_bind_int(statement, 2, (int64_t)hash);
+        r = store_step(store, statement);
+        if (r >= 0)
+                r = values_add(store, id, context);
+        if (r < 0)
+                return r;
+
+        store->next_context++;
+        known_add(store, hash, id);
+        *ret_context_id = id;
+        return 0;
+}
