@@ -49,7 +49,7 @@ result "<sqlite3.h> is for the store and for weftctl's history only" \
 result "<elfutils/...> is for the unwinder and lib/symbols.c only" \
         "$(only_in '<(elfutils/|dwarf|libelf|gelf)' 'daemon/unwind[^/:]*|lib/symbols\.c' lib daemon ctl)"
 result "<event2/...> in lib/ is for the loop's and the waits' files only" \
-        "$(only_in '<event2?[/.]' 'lib/(loop|io|poll|signal|wait)[^/:]*' lib)"
+        "$(only_in '<event2?[/.]' 'lib/(fd|io|loop|poll|signal|wait)[^/:]*' lib)"
 
 library=$builddir/.libs/libweft.so
 if [ -f "$library" ]; then
