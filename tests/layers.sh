@@ -21,9 +21,10 @@ includes() { # DIRECTORY...
 reaching_into() { # DIRECTORY OTHER
         local file line header
         while IFS=: read -r file line header; do
+                header=${header#<} header=${header%>}
                 case $header in
                 "") echo "$file" ;;
-                "<"* | */include/*) ;;
+                */include/*) ;;
                 "$2"/* | */"$2"/*) echo "$file:$line: $header" ;;
                 *) [ -n "$(find "$1" lib -name "${header##*/}")" ] || [ -z "$(find "$2" -name "${header##*/}")" ] ||
                         echo "$file:$line: $header" ;;
