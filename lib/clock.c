@@ -3,11 +3,13 @@
 /*
  * Where the TSC may be used, how fast it runs, and how it is tied to CLOCK_MONOTONIC.
  *
- * May be used: the processor says that it is invariant, and the kernel's own clock is made of it. The kernel compares the processors'
- * counters and a watchdog, and leaves the TSC for another clock source when it finds fault; we could not do better.
+ * May be used: the processor says that it is invariant, and the kernel's own clock is made of it. The kernel compares
+ * the processors' counters and a watchdog, and leaves the TSC for another clock source when it finds fault; we could
+ * not do better.
  *
- * Rate: measured over a millisecond, once in a process; what CPUID says is more exact, and taken where it agrees with that. From
- * then on each tie measures over the time since the tie before, which is exact to less than 0.1 ppm and follows NTP.
+ * Rate: measured over a millisecond, once in a process; what CPUID says is more exact, and taken where it agrees with
+ * that. From then on each tie measures over the time since the tie before, which is exact to less than 0.1 ppm and
+ * follows NTP.
  *
  * Invariant: a tie never lets the clock show less than what it has shown: the new base is the value shown at that tick.
  */

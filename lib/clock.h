@@ -3,10 +3,10 @@
 #define WEFT_CLOCK_H
 
 /*
- * The clock of a loop: nanoseconds of CLOCK_MONOTONIC, read by rdtsc where the TSC is invariant and the kernel trusts it
- * (a third of clock_gettime's cost), else by clock_gettime. Never goes backwards; clock_tie ties the TSC to
- * CLOCK_MONOTONIC again by bending the rate, so that it stays within microseconds. Call it every second or so, and after
- * a sleep that was longer. One thread's.
+ * The clock of a loop: nanoseconds of CLOCK_MONOTONIC, read by rdtsc where the TSC is invariant and the kernel trusts
+ * it (a third of clock_gettime's cost), else by clock_gettime. Never goes backwards; clock_tie ties the TSC to
+ * CLOCK_MONOTONIC again by bending the rate, so that it stays within microseconds. Call it every second or so, and
+ * after a sleep that was longer. One thread's.
  */
 
 #include <stdbool.h>

@@ -3,10 +3,10 @@
 /*
  * The log: one level and one function for the process.
  *
- * The default function writes each message by one write(2), so that messages of several threads or processes do not mix, and so that
- * none stays in a buffer when the process dies. The level is an atomic: log_message asks for it before anything else.
- * Function and argument belong together and change together, under a lock that is never held while the function runs;
- * so a message that is under way when the function is replaced may still reach the old one.
+ * The default function writes each message by one write(2), so that messages of several threads or processes do not
+ * mix, and so that none stays in a buffer when the process dies. The level is an atomic: log_message asks for it
+ * before anything else. Function and argument belong together and change together, under a lock that is never held
+ * while the function runs; so a message that is under way when the function is replaced may still reach the old one.
  */
 
 #include "log.h"

@@ -3,17 +3,18 @@
 /*
  * Stacks: arenas of address space, guards, and what becomes of idle memory.
  *
- * An arena is MAP_NORESERVE memory of one size class. Slots are taken from it from low to high, in batches, so that the guards of a
- * batch cost one system call; what has no memory yet costs nothing but its place. Huge pages are refused: a stack of
- * one touched page must cost one page.
+ * An arena is MAP_NORESERVE memory of one size class. Slots are taken from it from low to high, in batches, so that
+ * the guards of a batch cost one system call; what has no memory yet costs nothing but its place. Huge pages are
+ * refused: a stack of one touched page must cost one page.
  *
- * Guards: MADV_GUARD_INSTALL (Linux 6.13) where it works: no mapping of its own, any number of them. Else mprotect: two mappings
- * each, of which the kernel allows a process 65 530, and without any left nothing can be mapped at all, no thread started, no library
- * loaded. So all pools together take no more than half of them, and stacks beyond that have no guard; stack_pool_guards says
- * so. The page at the low end is never part of a stack, guarded or not.
+ * Guards: MADV_GUARD_INSTALL (Linux 6.13) where it works: no mapping of its own, any number of them. Else mprotect:
+ * two mappings each, of which the kernel allows a process 65 530, and without any left nothing can be mapped at all,
+ * no thread started, no library loaded. So all pools together take no more than half of them, and stacks beyond that
+ * have no guard; stack_pool_guards says so. The page at the low end is never part of a stack, guarded or not.
  *
- * The list of idle stacks lies outside of them: a suspended or idle stack is not touched by anything here, and the stack
- * that is put may be the one that we run on. It is then on top of the list, and only the bottom of the list is ever emptied.
+ * The list of idle stacks lies outside of them: a suspended or idle stack is not touched by anything here, and the
+ * stack that is put may be the one that we run on. It is then on top of the list, and only the bottom of the list is
+ * ever emptied.
  *
  * Everything here may be called on a small stack: the list of pieces for a batch is the pool's.
  *
@@ -117,7 +118,7 @@ static int arena_new(struct stack_class *class, size_t n_slots)
         if (arena == NULL)
                 return -ENOMEM;
 
-        /* A kernel that does not reserve lightly (overcommit_memory 2, a limit on address space) may still give less. */
+        /* Where address space is not for free (overcommit_memory 2, RLIMIT_AS), there may still be less of it. */
         for (;; n_slots /= 2) {
                 if (n_slots == 0) {
                         free(arena);
@@ -170,7 +171,8 @@ static void guard_by_mprotect(struct stack_pool *pool, struct stack_arena *arena
 }
 
 /* Guards the n slots from first on. */
-static void guard_slots(struct stack_pool *pool, const struct stack_class *class, struct stack_arena *arena, char *first, size_t n)
+static void guard_slots(struct stack_pool *pool, const struct stack_class *class, struct stack_arena *arena,
+                        char *first, size_t n)
 {
         struct iovec *pages = pool->pieces;
         size_t n_done = 0;
@@ -257,19 +259,21 @@ static int class_get(struct stack_pool *pool, struct stack_class *class, size_t 
         char *low = class->free[--class->n_free];
 
         /* Half-way down at once: the floor may be too low, never too high, and we are not here again at every get. */
-        if (class->floor > class->n_free)
-                class->floor = class->n_cold < class->n_free ? class->n_cold + (class->n_free - class->n_cold) / 2 : class->n_free;
         if (class->n_cold > class->n_free)
                 class->n_cold = class->n_free;
+        if (class->floor > class->n_free)
+                class->floor = class->n_cold + (class->n_free - class->n_cold) / 2;
         *ret_stack = (struct stack){.low = low, .high = low + class->usable_bytes};
         return 0;
 }
 
-/* Gives the memory of the n coldest hot stacks back. Where that fails, they count as cold all the same: it was tried. */
+/* Gives the memory of the n coldest hot stacks back. Where that fails, they count as cold all the same. */
 static void class_cool(struct stack_pool *pool, struct stack_class *class, size_t n)
 {
-        for (size_t i = 0; i < n; i++)
-                pool->pieces[i] = (struct iovec){.iov_base = class->free[class->n_cold + i], .iov_len = class->usable_bytes};
+        for (size_t i = 0; i < n; i++) {
+                pool->pieces[i].iov_base = class->free[class->n_cold + i];
+                pool->pieces[i].iov_len = class->usable_bytes;
+        }
         (void)advise_many(pool->pieces, n, MADV_DONTNEED);
         class->n_cold += n;
         if (class->floor < class->n_cold)

@@ -3,8 +3,8 @@
 #define WEFT_STACK_H
 
 /*
- * Stacks of coroutines: one arena (address space is reserved, memory is not), cut into slots by size class, each with a guard
- * page at its low end; pooled per loop. One thread's.
+ * Stacks of coroutines: one arena (address space is reserved, memory is not), cut into slots by size class, each with
+ * a guard page at its low end; pooled per loop. One thread's.
  *
  * Idle stacks keep the memory that was touched, for the next task, until stack_pool_trim finds that nobody has wanted
  * them for a while; at most STACK_MAX_HOT_BYTES of slots a class, whatever happens.
@@ -16,7 +16,7 @@
 #include <stddef.h>
 
 #define STACK_SIZE_DEFAULT (64U * 1024U) /* the guard page included */
-#define STACK_MAX_HOT_BYTES (UINT64_C(8) << 30) /* of address space: 131 072 default stacks, mostly of one touched page */
+#define STACK_MAX_HOT_BYTES (UINT64_C(8) << 30) /* of address space: 131 072 default stacks */
 
 struct stack {
         char *low;  /* usable from here: above the guard */
@@ -55,13 +55,13 @@ struct stack_class {
 
 struct stack_pool {
         struct stack_class standard; /* the default size */
-        struct stack_class *others[STACK_MAX_SHIFT + 1]; /* by binary logarithm of the slot's size; NULL: none wanted so far */
+        struct stack_class *others[STACK_MAX_SHIFT + 1]; /* by log2 of the slot's size; NULL: none so far */
         size_t page_bytes;
         enum bb_guards guards;
         struct iovec *pieces; /* stack.c's, for system calls on many stacks */
 };
 
-/* default_size 0: STACK_SIZE_DEFAULT; rounded up to a power of two, at least 16 KiB. 0, -ENOMEM, or -EINVAL (over 1 GiB). */
+/* default_size 0: STACK_SIZE_DEFAULT; rounded up to a power of two from 16 KiB. 0, -ENOMEM, or -EINVAL (over 1 GiB). */
 int stack_pool_new(size_t default_size, struct stack_pool **ret_pool);
 
 /* Every stack must be back. NULL is fine; returns NULL. */
@@ -71,9 +71,9 @@ struct stack_pool *stack_pool_free(struct stack_pool *pool);
 enum bb_guards stack_pool_guards(const struct stack_pool *pool);
 
 /*
- * Gives memory of idle stacks back to the system: of those that nobody has wanted since the last round, half. Call it every second
- * or so, and before the loop sleeps for long; never between a put of the stack that we are on and the switch away from it. Takes at
- * most some 100 µs; true: there is more to do in this round.
+ * Gives memory of idle stacks back to the system: of those that nobody has wanted since the last round, half. Call it
+ * every second or so, and before the loop sleeps for long; never between a put of the stack that we are on and the
+ * switch away from it. Takes at most some 100 µs; true: there is more to do in this round.
  */
 bool stack_pool_trim(struct stack_pool *pool);
 

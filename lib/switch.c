@@ -3,17 +3,19 @@
 /*
  * The machine switch. See switch.h for what a suspended fiber keeps on its stack.
  *
- * x86-64: the callee-saved registers of the ABI, all of them: rbx, rbp, r12-r15, and the control words of SSE (mxcsr) and of
- * the x87, which the ABI also gives to the callee. Most libraries leave the latter two out, since they cost 3 ns of 5; then a
- * coroutine that sets a rounding mode sets it for every other one, which nobody who debugs it will guess. We pay.
+ * x86-64: the callee-saved registers of the ABI, all of them: rbx, rbp, r12-r15, and the control words of SSE (mxcsr)
+ * and of the x87, which the ABI also gives to the callee. Most libraries leave the latter two out, since they cost 3
+ * ns of 5; then a coroutine that sets a rounding mode sets it for every other one, which nobody who debugs it will
+ * guess. We pay.
  *
  * The switch goes on by an indirect jump, not by ret: the processor predicts a ret from the calls that it has seen, and
  * after a switch that is always the other stack's caller (11 ns against 5).
  *
- * Control-flow enforcement: the jump carries notrack, for what it jumps to is a return address and has no endbr. A shadow stack
- * (SHSTK) would miss the switch altogether, so an object built for one takes the ucontext fallback; the library is therefore
- * built with -fcf-protection=branch or none, and the linker then leaves SHSTK out of the program's marks. On aarch64, where pages are
- * built for BTI, the switch ends by ret, as br may only lead to a landing pad.
+ * Control-flow enforcement: the jump carries notrack, for what it jumps to is a return address and has no endbr. A
+ * shadow stack (SHSTK) would miss the switch altogether, so an object built for one takes the ucontext fallback; the
+ * library is therefore built with -fcf-protection=branch or none, and the linker then leaves SHSTK out of the
+ * program's marks. On aarch64, where pages are built for BTI, the switch ends by ret, as br may only lead to a
+ * landing pad.
  *
  * Ownership: fiber_init and fiber_init_thread allocate only where there is something to keep (struct machine);
  * fiber_deinit frees it. Nothing here frees or allocates stacks.
@@ -82,7 +84,7 @@ _Static_assert(offsetof(struct fiber, sp) == 0, "the assembly takes a fiber's ad
 
 extern void weft_fiber_start(void) __attribute__((visibility("hidden")));
 
-/* What new fibers start with. Of the thread, read once: reading the control words costs as much as a spawn's other parts. */
+/* What new fibers start with. Read once for a thread: reading the control words takes as long as writing a frame. */
 static _Thread_local uint64_t thread_control __attribute__((tls_model("initial-exec"))) = CONTROL_DEFAULT;
 
 static inline void frame_init(struct fiber *fiber, void *high, void (*entry)(void))

@@ -3,13 +3,14 @@
 /*
  * Addresses of our own process to source lines.
  *
- * libdw is loaded at the first question and stays. Of the objects in the process only those are shown to it that somebody asks about: the
- * dynamic linker says which object an address lies in, so nothing else is opened or parsed. When an object has been
- * unloaded since the last question, another may lie at its place, and everything is read anew.
+ * libdw is loaded at the first question and stays. Of the objects in the process only those are shown to it that
+ * somebody asks about: the dynamic linker says which object an address lies in, so nothing else is opened or parsed.
+ * When an object has been unloaded since the last question, another may lie at its place, and everything is read
+ * anew.
  *
- * Debug info comes from the object itself or from the file that its build ID names under /usr/lib/debug; libdwfl's own search is
- * never called, since it ends at a debuginfod server. An object whose file was replaced (an upgrade) has another build
- * ID in memory than in the file: the file's lines would be lies, and are not told.
+ * Debug info comes from the object itself or from the file that its build ID names under /usr/lib/debug; libdwfl's
+ * own search is never called, since it ends at a debuginfod server. An object whose file was replaced (an upgrade)
+ * has another build ID in memory than in the file: the file's lines would be lies, and are not told.
  *
  * All state is behind one lock, and lives as long as the process.
  */
@@ -79,7 +80,9 @@ static int object_cb(struct dl_phdr_info *info, size_t size, void *arg)
         for (unsigned i = 0; i < info->dlpi_phnum; i++) {
                 const ElfW(Phdr) *header = &info->dlpi_phdr[i];
 
-                if (header->p_type == PT_LOAD && object->address - (info->dlpi_addr + header->p_vaddr) < header->p_memsz)
+                uintptr_t offset = object->address - (info->dlpi_addr + header->p_vaddr);
+
+                if (header->p_type == PT_LOAD && offset < header->p_memsz)
                         inside = true;
         }
         if (!inside)
@@ -163,7 +166,10 @@ static void write_plain(const struct object *object, const void *address, char *
         X(dwarf_child)                                                                                                 \
         X(dwarf_decl_file)                                                                                             \
         X(dwarf_decl_line)                                                                                             \
+        X(dwarf_diecu)                                                                                                 \
+        X(dwarf_formref_die)                                                                                           \
         X(dwarf_formstring)                                                                                            \
+        X(dwarf_formudata)                                                                                             \
         X(dwarf_getsrc_die)                                                                                            \
         X(dwarf_haspc)                                                                                                 \
         X(dwarf_lineno)                                                                                                \
@@ -216,7 +222,8 @@ static bool libdw_load(void)
 }
 
 /* Objects are shown to libdwfl as open files; it has none to look for. */
-static int find_no_elf(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base, char **ret_file, Elf **ret_elf)
+static int find_no_elf(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base, char **ret_file,
+                       Elf **ret_elf)
 {
         (void)module, (void)userdata, (void)name, (void)base, (void)ret_file, (void)ret_elf;
         return -1;
@@ -292,8 +299,8 @@ static Dwfl_Module *module_of(const struct object *object)
 }
 
 /*
- * The compilation unit that has the address. The quick way needs a table (.debug_aranges) that clang does not write; then all
- * units are asked.
+ * The compilation unit that has the address. The quick way needs a table (.debug_aranges) that clang does not write;
+ * then all units are asked.
  */
 static Dwarf_Die *unit_of(Dwfl_Module *module, Dwarf_Addr address, Dwarf_Addr *ret_bias)
 {
@@ -308,7 +315,7 @@ static Dwarf_Die *unit_of(Dwfl_Module *module, Dwarf_Addr address, Dwarf_Addr *r
         return NULL;
 }
 
-/* The innermost function that has the address, under parent; functions in namespaces, classes and functions are found too. */
+/* The innermost function that has the address, under parent; also in namespaces, classes and other functions. */
 static bool subprogram_of(Dwarf_Die *parent, Dwarf_Addr address, unsigned depth, Dwarf_Die *ret_die)
 {
         Dwarf_Die die;
@@ -349,19 +356,47 @@ static const char *as_compiled(Dwarf_Die *unit, const char *file)
         return file;
 }
 
-static bool defined_at(Dwarf_Die *unit, Dwarf_Addr address, char *buffer, size_t size)
+/* The entry that says where the function is declared: itself, or what it is a copy or a definition of. False: none. */
+static bool declaration_of(const Dwarf_Die *function, Dwarf_Die *ret_die)
 {
-        Dwarf_Die function;
+        Dwarf_Die die = *function;
+        Dwarf_Attribute attribute;
+
+        for (unsigned depth = 0; depth < MAX_DEPTH; depth++) {
+                if (dw.dwarf_attr(&die, DW_AT_decl_file, &attribute) != NULL) {
+                        *ret_die = die;
+                        return true;
+                }
+                if (dw.dwarf_attr(&die, DW_AT_abstract_origin, &attribute) == NULL &&
+                    dw.dwarf_attr(&die, DW_AT_specification, &attribute) == NULL)
+                        return false;
+                if (dw.dwarf_formref_die(&attribute, &die) == NULL)
+                        return false;
+        }
+        return false;
+}
+
+static bool defined_at(Dwarf_Die *searched, Dwarf_Addr address, char *buffer, size_t size)
+{
+        Dwarf_Die function, unit;
+        Dwarf_Attribute attribute;
+        Dwarf_Word index;
         int line;
 
-        if (!subprogram_of(unit, address, 0, &function))
+        if (!subprogram_of(searched, address, 0, &function) || !declaration_of(&function, &function))
+                return false;
+        if (dw.dwarf_decl_line(&function, &line) != 0 || dw.dwarf_diecu(&function, &unit, NULL, NULL) == NULL)
                 return false;
 
         const char *file = dw.dwarf_decl_file(&function);
 
-        if (file == NULL || dw.dwarf_decl_line(&function, &line) != 0)
+        /* File 0 is the unit itself since DWARF 5, and clang says so; elfutils takes it for none, as it was before. */
+        if (file == NULL &&
+            dw.dwarf_formudata(dw.dwarf_attr(&function, DW_AT_decl_file, &attribute), &index) == 0 && index == 0)
+                file = dw.dwarf_formstring(dw.dwarf_attr(&unit, DW_AT_name, &attribute));
+        if (file == NULL)
                 return false;
-        (void)snprintf(buffer, size, "%s:%d", as_compiled(unit, file), line);
+        (void)snprintf(buffer, size, "%s:%d", as_compiled(&unit, file), line);
         return true;
 }
 

@@ -22,8 +22,8 @@ void symbols_defined_at(const void *function, char *buffer, size_t size);
 void symbols_line_at(const void *return_address, char *buffer, size_t size);
 
 /*
- * The object that holds the address: its path and load bias (what was added to the addresses in the file). Cheap, no debug info.
- * 0, -ENOENT, or -ENAMETOOLONG (the path does not fit).
+ * The object that holds the address: its path and load bias (what was added to the addresses in the file). Cheap, no
+ * debug info. 0, -ENOENT, or -ENAMETOOLONG (the path does not fit).
  */
 int symbols_module(const void *address, char *path, size_t size, uintptr_t *ret_bias);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The clock, without waiting: what time would have done to it is written into its fields. CLOCK_MONOTONIC is read before
- * and after each reading of the clock, so that a test that is put off the processor in between does not fail.
+ * The clock, without waiting: what time would have done to it is written into its fields. CLOCK_MONOTONIC is read
+ * before and after each reading of the clock, so that a test that is put off the processor in between does not fail.
  */
 
 #include "clock.h"

@@ -354,11 +354,12 @@ __attribute__((noinline)) static unsigned n_lost_registers(struct fiber *from, s
                          "movq %%r12, %%r8\n"
                          "movq %%r13, %%r9\n"
                          "movq %%r14, %%r10\n"
-                         : "+D"(from), "+S"(to), "+d"(marked), "+a"(function), "=c"(after_rbx), "=r"(after_r12), "=r"(after_r13),
-                           "=r"(after_r14)
+                         : "+D"(from), "+S"(to), "+d"(marked), "+a"(function), "=c"(after_rbx), "=r"(after_r12),
+                           "=r"(after_r13), "=r"(after_r14)
                          :
-                         : "rbx", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4",
-                           "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+                         : "rbx", "r11", "r12", "r13", "r14", "r15", "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3",
+                           "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+                           "xmm15");
         return (after_rbx != mark) + (after_r12 != mark + 1) + (after_r13 != mark + 2) + (after_r14 != mark + 3);
 }
 
@@ -434,7 +435,7 @@ static void unwinding_ends_cleanly_at_the_outermost_frame(void **state)
         (void)state;
         resume(i);
         assert_int_equal(unwound, _URC_END_OF_STACK);
-        assert_in_range(n_frames, 7, 12); /* descend 6 times, the entry, the trampoline; sanitizers have some of their own */
+        assert_in_range(n_frames, 7, 12); /* descend 6 times, the entry, the trampoline; sanitizers add their own */
         assert_true(frames[n_frames - 2] - (uintptr_t)unwind_here < 256);
         resume(i);
 }
