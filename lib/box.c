@@ -35,12 +35,6 @@
 #define HELD_SIZE_FIRST 64U
 #define HELD_RUN_MAX 4096U /* so that a context shared by all tasks for ever is given back in parts */
 
-struct box_coro_key {
-        const struct weft_site *site;
-        weft_coroutine_fn fn;
-        uint32_t coro;
-};
-
 /* The same block referenced by n consecutive records, of which the last is number last. */
 struct box_held {
         uint64_t last;
@@ -513,7 +507,7 @@ static uint32_t make_coro(struct box *box, const struct weft_site *site, weft_co
         return index;
 }
 
-uint32_t box_coro(struct box *box, const struct weft_site *site, weft_coroutine_fn fn)
+uint32_t box_coro_slow(struct box *box, const struct weft_site *site, weft_coroutine_fn fn)
 {
         struct box_coro_key *key;
 

@@ -15,6 +15,8 @@
 
 #include <stdbool.h>
 
+#define BOX_N_RECENT_COROS 16U
+
 struct box_held; /* references that records in the ring hold */
 
 struct box {
@@ -37,9 +39,17 @@ struct box {
         uint32_t n_free_slots;
         uint32_t free_slots_size;
 
-        /* Which entry a coroutine function spawned at a site has: open addressing, grown as entries are made. */
+        /*
+         * Which entry a coroutine function spawned at a site has: open addressing, grown as entries are made; and before
+         * it the few that were asked for lately.
+         */
         struct box_coro_key *coro_keys;
         uint32_t n_coro_keys; /* a power of two */
+        struct box_coro_key {
+                const struct weft_site *site;
+                weft_coroutine_fn fn;
+                uint64_t coro;
+        } recent_coros[BOX_N_RECENT_COROS];
 
         struct box_held *held;
         uint64_t held_head, held_tail;
@@ -72,7 +82,16 @@ static inline uint32_t box_slot_index(const struct box *box, const struct bb_slo
 }
 
 /* The entry for coroutines fn spawned at site; 0, "other", when the table or memory is full. */
-uint32_t box_coro(struct box *box, const struct weft_site *site, weft_coroutine_fn fn);
+uint32_t box_coro_slow(struct box *box, const struct weft_site *site, weft_coroutine_fn fn);
+
+static inline uint32_t box_coro(struct box *box, const struct weft_site *site, weft_coroutine_fn fn)
+{
+        struct box_coro_key *recent = &box->recent_coros[((uintptr_t)site / sizeof(*site)) % BOX_N_RECENT_COROS];
+
+        if (__builtin_expect(recent->site != site || recent->fn != fn, 0))
+                *recent = (struct box_coro_key){.site = site, .fn = fn, .coro = box_coro_slow(box, site, fn)};
+        return (uint32_t)recent->coro;
+}
 
 /* Counts a task that is done into its coroutine's entry. */
 void box_count(struct box *box, uint32_t coro, enum bb_outcome outcome, uint64_t steps, uint64_t longest_step_ns,

@@ -18,19 +18,23 @@
 #define WEFT_HISTOGRAM_MAX_BITS 47
 #define WEFT_HISTOGRAM_BUCKETS ((WEFT_HISTOGRAM_MAX_BITS - WEFT_HISTOGRAM_SUB_BITS + 1) * WEFT_HISTOGRAM_SUB)
 
+/*
+ * A double is log-linear already: its exponent and the first six bits of its mantissa, side by side, are the bucket's number
+ * but for a constant. (Conversion is exact below 2^53.)
+ */
 static inline unsigned histogram_bucket(uint64_t ns)
 {
+        union {
+                double value;
+                uint64_t bits;
+        } u;
+
         if (ns < WEFT_HISTOGRAM_SUB)
                 return (unsigned)ns;
-
-        unsigned exponent = 63U - (unsigned)__builtin_clzll(ns);
-
-        if (exponent >= WEFT_HISTOGRAM_MAX_BITS)
+        if (ns >= (uint64_t)1 << WEFT_HISTOGRAM_MAX_BITS)
                 return WEFT_HISTOGRAM_BUCKETS - 1;
-
-        unsigned shift = exponent - WEFT_HISTOGRAM_SUB_BITS;
-
-        return (shift + 1) * WEFT_HISTOGRAM_SUB + (unsigned)((ns >> shift) & (WEFT_HISTOGRAM_SUB - 1));
+        u.value = (double)(int64_t)ns;
+        return (unsigned)(u.bits >> (52 - WEFT_HISTOGRAM_SUB_BITS)) - ((1023U + WEFT_HISTOGRAM_SUB_BITS - 1) << WEFT_HISTOGRAM_SUB_BITS);
 }
 
 /* The smallest value that falls into bucket i. */
