@@ -85,11 +85,14 @@ static size_t mprotect_guards_max(void)
         return known;
 }
 
-/* The same advice for n pieces of our own memory, by one system call where the kernel has it. How many have had it. */
+/*
+ * The same advice for n pieces of our own memory, by one system call where there is one (Valgrind has none of these). How
+ * many have had it.
+ */
 static size_t advise_many(const struct iovec *pieces, size_t n_pieces, int advice)
 {
         size_t n_done = 0;
-        int pidfd = n_pieces > 1 ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1;
+        int pidfd = n_pieces > 1 && !fiber_instrumented() ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1;
 
         while (pidfd >= 0 && n_done < n_pieces) {
                 ssize_t bytes = syscall(SYS_process_madvise, pidfd, pieces + n_done, n_pieces - n_done, advice, 0);
