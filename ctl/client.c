@@ -394,9 +394,9 @@ int client_receive(struct client *client, struct scan_field *fields, size_t n_fi
 {
         enum { PARAMETERS, CONTINUES, ERROR, N_FIELDS };
         struct scan_field reply[N_FIELDS] = {
-                [PARAMETERS] = {.name = "parameters", .members = fields, .n_members = n_fields},
-                [CONTINUES] = {.name = "continues"},
-                [ERROR] = {.name = "error"},
+                [PARAMETERS] = {SCAN_NAME("parameters"), .members = fields, .n_members = n_fields},
+                [CONTINUES] = {SCAN_NAME("continues")},
+                [ERROR] = {SCAN_NAME("error")},
         };
         static const struct scan_span none = {"{}", 2};
         struct scan_span message = {0};

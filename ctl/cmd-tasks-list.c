@@ -88,7 +88,8 @@ static int list_request(const struct list *list, struct client *client)
 static int list_receive(struct list *list, struct client *client)
 {
         struct scan_field fields[TASK_N_FIELDS] = TASK_FIELDS_INIT;
-        struct scan_field reply[] = {{.name = "task", .members = fields, .n_members = TASK_N_FIELDS}};
+        bool look = list->table || list->rows; /* what is passed through is checked, not looked into */
+        struct scan_field reply[] = {{SCAN_NAME("task"), .members = look ? fields : NULL, .n_members = look ? TASK_N_FIELDS : 0}};
         struct scan_span parameters;
         bool continues = true;
 

@@ -128,6 +128,9 @@ static int authorize_cb(void *arg, int action, const char *first, const char *se
                 return SQLITE_OK;
         if (action == SQLITE_FUNCTION && second && sqlite3_stricmp(second, "load_extension") != 0)
                 return SQLITE_OK;
+        /* The first use of a table-valued function asks for this. To a real UPDATE the schema is closed, as to any writing. */
+        if (action == SQLITE_UPDATE && first && strcmp(first, "sqlite_master") == 0)
+                return SQLITE_OK;
         if (action == SQLITE_PRAGMA && pragma_permitted(first, second))
                 return SQLITE_OK;
         history->refused = true;
@@ -298,12 +301,17 @@ int history_open(const char *path, struct history **ret_history)
 
 /* ---- queries ---- */
 
+static int read_only_error(void)
+{
+        return ctl_error(CTL_FAILED, "only reading is permitted: SELECT, EXPLAIN, and PRAGMAs that change nothing");
+}
+
 static int query_error(const struct history *history, int code)
 {
         if (history->refused || (code & 0xff) == SQLITE_AUTH)
-                return ctl_error(CTL_USAGE, "only reading is permitted: SELECT, EXPLAIN, and PRAGMAs that change nothing");
+                return read_only_error();
         if (history->users_own && (code & 0xff) == SQLITE_ERROR)
-                return ctl_error(CTL_USAGE, "%s", sqlite3_errmsg(history->db));
+                return ctl_error(CTL_FAILED, "%s", sqlite3_errmsg(history->db));
         return open_error(history, code);
 }
 
@@ -354,14 +362,14 @@ int history_query(struct history *history, const char *sql, const struct history
         if (r != SQLITE_OK)
                 return query_error(history, r);
         if (!history->statement)
-                return ctl_error(CTL_USAGE, "there is no statement");
+                return ctl_error(CTL_FAILED, "there is no statement");
         if (more_follows(history, tail)) {
                 history_end(history);
-                return ctl_error(CTL_USAGE, "one statement at a time");
+                return ctl_error(CTL_FAILED, "one statement at a time");
         }
         if (!sqlite3_stmt_readonly(history->statement) || sqlite3_column_count(history->statement) == 0) {
                 history_end(history);
-                return ctl_error(CTL_USAGE, "only reading is permitted: SELECT, EXPLAIN, and PRAGMAs that change nothing");
+                return read_only_error();
         }
         for (size_t i = 0; i < n_binds && r == SQLITE_OK; i++)
                 r = bind(history->statement, (int)i + 1, &binds[i]);

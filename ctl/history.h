@@ -41,8 +41,8 @@ struct history_value {
 /* ---- one query at a time ---- */
 
 /*
- * Starts a query. users_own: the SQL was typed by somebody, whose errors in it are CTL_USAGE. Several statements, or one that is more
- * than reading, are refused. Exit code.
+ * Starts a query. users_own: the SQL was typed by somebody, so an error in it is not one of the file. Several statements, or one that is
+ * more than reading, are refused. Exit code.
  */
 int history_query(struct history *history, const char *sql, const struct history_value *binds, size_t n_binds, bool users_own);
 

@@ -128,8 +128,8 @@ void output_json_raw(struct scan_span json)
 {
         /* Strings hold no raw line feeds, so any that is here is white space between tokens. */
         while (json.size > 0) {
-                const char *feed = memchr(json.data, '\n', json.size), *back = feed ? NULL : memchr(json.data, '\r', json.size);
-                const char *stop = feed ? feed : back;
+                const char *feed = memchr(json.data, '\n', json.size);
+                const char *back = memchr(json.data, '\r', feed ? (size_t)(feed - json.data) : json.size), *stop = back ? back : feed;
                 size_t n = stop ? (size_t)(stop - json.data) : json.size;
 
                 (void)fwrite_unlocked(json.data, 1, n, stdout);

@@ -96,16 +96,23 @@ static const char *read_escape(const char *p, const char *end, uint32_t *ret_cod
         return p;
 }
 
-/* True when none of the eight bytes ends a run of plain text: no quote, backslash, control character or non-ASCII. */
-static bool eight_plain(const char *p)
+/*
+ * How many of the eight bytes at p are plain: no quote, backslash, control character or byte above ASCII. A borrow may flag bytes
+ * behind the first that is not, never before it.
+ */
+static unsigned count_plain(const char *p)
 {
         const uint64_t ones = UINT64_C(0x0101010101010101), highs = UINT64_C(0x8080808080808080);
-        uint64_t word, quotes, slashes;
+        uint64_t word, quotes, slashes, flags;
 
         memcpy(&word, p, sizeof word);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        word = __builtin_bswap64(word);
+#endif
         quotes = word ^ ones * '"';
         slashes = word ^ ones * '\\';
-        return (((word - ones * 0x20) | (quotes - ones) | (slashes - ones) | word) & highs) == 0;
+        flags = ((word - ones * 0x20) | (quotes - ones) | (slashes - ones) | word) & highs;
+        return flags == 0 ? 8 : (unsigned)__builtin_ctzll(flags) / 8;
 }
 
 /* p stands behind the opening quote. *ret_escaped: there is an escape in it. */
@@ -115,14 +122,19 @@ static const char *scan_string(const struct scan *scan, const char *p, bool *ret
         uint32_t code;
 
         *ret_escaped = false;
-        while (p < end) {
+        for (;;) {
+                unsigned n;
+
+                while (end - p >= 8 && (n = count_plain(p)) > 0)
+                        p += n;
+                if (p == end)
+                        return NULL;
+
                 unsigned char c = (unsigned char)*p;
 
-                if (end - p >= 8 && eight_plain(p)) {
-                        p += 8;
-                } else if (c == '"') {
+                if (c == '"')
                         return p + 1;
-                } else if (c == '\\') {
+                if (c == '\\') {
                         *ret_escaped = true;
                         p = read_escape(p, end, &code);
                         if (!p)
@@ -130,14 +142,13 @@ static const char *scan_string(const struct scan *scan, const char *p, bool *ret
                 } else if (c < 0x20) {
                         return NULL;
                 } else {
-                        size_t n = units_utf8_length((const unsigned char *)p, (const unsigned char *)end);
+                        size_t size = units_utf8_length((const unsigned char *)p, (const unsigned char *)end);
 
-                        if (n == 0)
+                        if (size == 0)
                                 return NULL;
-                        p += n;
+                        p += size;
                 }
         }
-        return NULL;
 }
 
 static const char *scan_digits(const struct scan *scan, const char *p)
@@ -200,7 +211,7 @@ static struct scan_field *find_field(struct scan_field *fields, size_t n_fields,
         for (size_t i = 0; i < n_fields; i++) {
                 size_t at = *next + i < n_fields ? *next + i : *next + i - n_fields;
 
-                if (strncmp(fields[at].name, name, size) == 0 && fields[at].name[size] == '\0') {
+                if (fields[at].name_size == size && memcmp(fields[at].name, name, size) == 0) {
                         *next = at + 1 < n_fields ? at + 1 : 0;
                         return &fields[at];
                 }

@@ -16,11 +16,14 @@ struct scan_span {
 };
 
 struct scan_field {
-        const char *name;
+        const char *name;           /* both by SCAN_NAME */
+        size_t name_size;
         struct scan_field *members; /* of the value, where it is an object; NULL: not looked into */
         size_t n_members;
         struct scan_span value;     /* found: the value as it stands in the text, quotes and all */
 };
+
+#define SCAN_NAME(text) .name = (text), .name_size = sizeof(text) - 1
 
 /*
  * text must be one JSON object, with nothing but white space around it. Fills the fields' values, recursively; those not

@@ -33,12 +33,12 @@ enum task_field {
 
 #define TASK_FIELDS_INIT                                                                                                   \
         {                                                                                                                  \
-                [TASK_ID] = {.name = "id"}, [TASK_NUMBER] = {.name = "number"}, [TASK_WORKLOAD] = {.name = "workload"},    \
-                [TASK_INSTANCE] = {.name = "instance"}, [TASK_LOOP] = {.name = "loop"}, [TASK_NAME] = {.name = "name"},    \
-                [TASK_CORO] = {.name = "coro"}, [TASK_STATE] = {.name = "state"}, [TASK_WALL_MS] = {.name = "wall_ms"},    \
-                [TASK_BUSY_MS] = {.name = "busy_ms"}, [TASK_SCHEDULED_MS] = {.name = "scheduled_ms"},                      \
-                [TASK_IDLE_MS] = {.name = "idle_ms"}, [TASK_STEPS] = {.name = "steps"},                                    \
-                [TASK_MAX_STEP_MS] = {.name = "max_step_ms"}, [TASK_WAITING_FOR] = {.name = "waiting_for"},                \
+                [TASK_ID] = {SCAN_NAME("id")}, [TASK_NUMBER] = {SCAN_NAME("number")}, [TASK_WORKLOAD] = {SCAN_NAME("workload")},    \
+                [TASK_INSTANCE] = {SCAN_NAME("instance")}, [TASK_LOOP] = {SCAN_NAME("loop")}, [TASK_NAME] = {SCAN_NAME("name")},    \
+                [TASK_CORO] = {SCAN_NAME("coro")}, [TASK_STATE] = {SCAN_NAME("state")}, [TASK_WALL_MS] = {SCAN_NAME("wall_ms")},    \
+                [TASK_BUSY_MS] = {SCAN_NAME("busy_ms")}, [TASK_SCHEDULED_MS] = {SCAN_NAME("scheduled_ms")},                      \
+                [TASK_IDLE_MS] = {SCAN_NAME("idle_ms")}, [TASK_STEPS] = {SCAN_NAME("steps")},                                    \
+                [TASK_MAX_STEP_MS] = {SCAN_NAME("max_step_ms")}, [TASK_WAITING_FOR] = {SCAN_NAME("waiting_for")},                \
         }
 
 struct task_rows;
