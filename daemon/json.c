@@ -230,8 +230,9 @@ void json_uint(struct json *json, uint64_t value)
 {
         char *p = value_need(json, NUMBER_TEXT_SIZE);
 
+        /* What reads it has signed integers, and may refuse the whole text for one that is too large. */
         if (p != NULL)
-                json->used += uint64_format(value, p);
+                json->used += uint64_format(value < INT64_MAX ? value : INT64_MAX, p);
 }
 
 void json_int(struct json *json, int64_t value)

@@ -38,7 +38,7 @@ void json_key(struct json *json, const char *key);
 /* NUL-terminated; NULL is null. Bytes that are no UTF-8 become U+FFFD. */
 void json_text(struct json *json, const char *text);
 void json_int(struct json *json, int64_t value);
-void json_uint(struct json *json, uint64_t value);
+void json_uint(struct json *json, uint64_t value); /* at most INT64_MAX is shown */
 void json_bool(struct json *json, bool value);
 void json_none(struct json *json); /* null */
 

@@ -10,8 +10,6 @@
  * Ownership: the server owns listeners and connections; a connection owns its call.
  */
 
-#define _GNU_SOURCE 1 /* SO_PEERCRED, accept4 */
-
 #include "varlink-internal.h"
 
 #include "clock.h"

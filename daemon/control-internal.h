@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WEFT_CONTROL_INTERNAL_H
+#define WEFT_CONTROL_INTERNAL_H
+
+/* What the parts of the control interface share. */
+
+#include "blackbox.h"
+#include "control.h"
+#include "varlink.h"
+
+#include <sys/queue.h>
+
+#define CONTROL_INTERFACE "io.weft.Control"
+#define CONTROL_TEXT_MAX 512 /* bytes of a name or reason in an answer */
+
+/* What SetDebug said. */
+struct debug_setting {
+        enum bb_switch debug;
+        uint64_t slow_ns; /* 0: nothing said */
+};
+
+/* … of one workload; goes before what was said of all. */
+struct debug_override {
+        SLIST_ENTRY(debug_override) entry;
+        char workload[64];
+        struct debug_setting setting;
+};
+
+struct control {
+        struct control_options options;
+        const struct config *config;
+        struct varlink_server *server;
+        int64_t started_real_ns;
+        struct debug_setting all;
+        SLIST_HEAD(, debug_override) overrides;
+        unsigned n_overrides;
+};
+
+/* A change: denied calls are answered and audited here. False: denied. */
+bool control_permit(struct control *control, struct varlink_call *call, const char *command, const char *target);
+void control_audit(struct control *control, const struct varlink_call *call, const char *command, const char *target, const char *result);
+
+/* The methods. */
+void control_cancel_task(struct varlink_call *call, void *arg);
+void control_get_context(struct varlink_call *call, void *arg);
+void control_get_task(struct varlink_call *call, void *arg);
+void control_list_tasks(struct varlink_call *call, void *arg);
+void control_list_workloads(struct varlink_call *call, void *arg);
+void control_set_debug(struct varlink_call *call, void *arg);
+void control_status(struct varlink_call *call, void *arg);
+
+/* ---- tasks (control-task.c) ---- */
+
+/* A live task as it was read. */
+struct task_view {
+        const struct box *box;
+        struct bb_slot slot;
+        int quality;     /* enum reader_quality */
+        uint64_t now_ns; /* when it was read */
+};
+
+/* Nanoseconds that the task has been in its state. */
+static inline uint64_t task_in_state_ns(const struct task_view *view)
+{
+        return view->now_ns > view->slot.since_ns ? view->now_ns - view->slot.since_ns : 0;
+}
+
+const char *task_state(const struct bb_slot *slot);
+
+/* The members of a Task, as one object. prefix: its box's, "http.3/". */
+void task_write(struct json *json, const char *prefix, const struct task_view *view);
+
+/* 0, -ENOENT, or what reading failed with. */
+int task_find(struct control *control, const char *id, struct task_view *ret_view);
+
+#endif

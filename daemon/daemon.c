@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Wires the parts together: the supervisor starts workers, the watch sees their black boxes, the recorder drains them, the
+ * control interface shows them. Everything here runs in the main thread, but closed_cb, which the recorder's thread calls.
+ *
+ * The end: workers are stopped, all at once; when the last has ended the loop is left; then the recorder drains what
+ * they left, and closes the database.
+ */
+
+#include "daemon.h"
+
+#include "configuration.h"
+#include "control.h"
+#include "directories.h"
+#include "message.h"
+#include "notify.h"
+#include "reader.h"
+#include "recorder.h"
+#include "supervisor.h"
+#include "watch.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define CONFIG_FILE WEFT_SYSCONFDIR "/weft/weftd.conf"
+#define CONFIG_DIRECTORY WEFT_SYSCONFDIR "/weft/conf.d"
+#define SOCKET_NAME "control.sock"
+#define TICK_NS 1000000000U
+#define N_SIGNALS 3
+
+/* Names of boxes that the recorder is done with, on their way to the main thread. */
+struct closed {
+        struct closed *next;
+        char name[];
+};
+
+struct daemon {
+        const struct daemon_options *options;
+        struct event_base *base;
+        struct config *config;
+        char *runtime_directory, *state_directory, *database, *socket_path;
+        int lock_fd;
+        struct supervisor *supervisor;
+        struct watch *watch;
+        struct recorder *recorder;
+        struct control *control;
+        bool recording;     /* the recorder's thread runs */
+        bool owns_socket;   /* not systemd's */
+        bool stopping;
+        struct event *signals[N_SIGNALS], *tick, *closed_event;
+        int closed_fd;
+        pthread_mutex_t closed_lock;
+        struct closed *closed; /* under closed_lock */
+};
+
+/* ---- configuration ---- */
+
+int daemon_load_config(const struct daemon_options *options, struct config **ret_config, char **ret_why)
+{
+        struct config *config = config_new();
+        int r;
+
+        *ret_why = NULL;
+        if (config == NULL)
+                return -ENOMEM;
+        r = config_add_file(config, options->config_file != NULL ? options->config_file : CONFIG_FILE, ret_why);
+        if (options->config_file == NULL) {
+                if (r == -ENOENT) {
+                        free(*ret_why);
+                        *ret_why = NULL;
+                        message_notice("%s: not there; no workloads but those of %s", CONFIG_FILE, CONFIG_DIRECTORY);
+                        r = 0;
+                }
+                if (r == 0)
+                        r = config_add_directory(config, CONFIG_DIRECTORY, ret_why);
+        }
+        if (r < 0) {
+                config_free(config);
+                return r;
+        }
+        *ret_config = config;
+        return 0;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+        return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static void daemon_reload(struct daemon *daemon)
+{
+        const struct config *old = daemon->config;
+        struct config *config;
+        char *why;
+
+        if (daemon->stopping)
+                return;
+        notify_reloading();
+        if (daemon_load_config(daemon->options, &config, &why) < 0) {
+                message_error("%s", why != NULL ? why : "out of memory");
+                message_error("the configuration was not reloaded; the one before stays in force");
+                free(why);
+                notify_ready();
+                return;
+        }
+        if (!same_text(old->history_path, config->history_path) || !same_text(old->group_name, config->group_name) ||
+            old->max_age_ns != config->max_age_ns || old->max_size_bytes != config->max_size_bytes)
+                message_notice("changes of the sections history and control take effect when weftd is restarted");
+        if (supervisor_apply(daemon->supervisor, config) < 0)
+                message_error("out of memory: not all workloads could be set up");
+        control_set_config(daemon->control, config);
+        config_free(daemon->config);
+        daemon->config = config;
+        message_notice("configuration reloaded: %zu workloads", config->n_workloads);
+        notify_ready();
+}
+
+/* ---- what the parts tell each other ---- */
+
+static bool identify_cb(pid_t pid, const char **ret_workload, uint32_t *ret_instance, void *arg)
+{
+        struct daemon *daemon = arg;
+        const struct worker *worker = supervisor_find_pid(daemon->supervisor, pid);
+
+        if (worker == NULL)
+                return false;
+        *ret_workload = worker->name;
+        *ret_instance = worker->instance;
+        return true;
+}
+
+static void added_cb(const struct box *box, void *arg)
+{
+        struct daemon *daemon = arg;
+
+        recorder_attach(daemon->recorder, box->name);
+        if (box->ours)
+                supervisor_box_seen(daemon->supervisor, box->pid);
+        control_box_added(daemon->control, box);
+}
+
+static bool debug_cb(const struct config_workload *workload, void *arg)
+{
+        struct daemon *daemon = arg;
+
+        return control_workload_debug(daemon->control, workload);
+}
+
+static void ended_cb(const struct worker *worker, const struct worker_end *end, void *arg)
+{
+        struct daemon *daemon = arg;
+
+        watch_poll(daemon->watch); /* it may have made its box a moment ago */
+        if (worker->seen_box)
+                recorder_ended(daemon->recorder, worker->pid, end->how, end->exit_code, end->signal);
+        else
+                recorder_run_without_box(daemon->recorder, worker->name, worker->instance, worker->pid, worker->started_real_ns, end->how,
+                                         end->exit_code, end->signal);
+}
+
+static void stopped_cb(void *arg)
+{
+        struct daemon *daemon = arg;
+
+        (void)event_base_loopbreak(daemon->base);
+}
+
+/* The recorder's thread. Without memory the box stays until watch_tidy finds it. */
+static void closed_cb(const char *box_name, void *arg)
+{
+        struct daemon *daemon = arg;
+        size_t n = strlen(box_name) + 1;
+        struct closed *closed = malloc(sizeof(*closed) + n);
+
+        if (closed == NULL)
+                return;
+        memcpy(closed->name, box_name, n);
+        pthread_mutex_lock(&daemon->closed_lock);
+        closed->next = daemon->closed;
+        daemon->closed = closed;
+        pthread_mutex_unlock(&daemon->closed_lock);
+        (void)eventfd_write(daemon->closed_fd, 1); /* only fails when it is full of wakeups */
+}
+
+static void take_closed(struct daemon *daemon)
+{
+        struct closed *closed, *next;
+
+        pthread_mutex_lock(&daemon->closed_lock);
+        closed = daemon->closed;
+        daemon->closed = NULL;
+        pthread_mutex_unlock(&daemon->closed_lock);
+        for (; closed != NULL; closed = next) {
+                next = closed->next;
+                watch_remove(daemon->watch, closed->name);
+                free(closed);
+        }
+}
+
+static void closed_event_cb(evutil_socket_t fd, short what, void *arg)
+{
+        eventfd_t n;
+
+        (void)what;
+        (void)eventfd_read(fd, &n); /* how many does not matter */
+        take_closed(arg);
+}
+
+/* ---- events ---- */
+
+static void tick_cb(evutil_socket_t fd, short what, void *arg)
+{
+        struct daemon *daemon = arg;
+
+        (void)fd;
+        (void)what;
+        watch_tidy(daemon->watch);
+        notify_alive();
+}
+
+static void signal_cb(evutil_socket_t number, short what, void *arg)
+{
+        struct daemon *daemon = arg;
+
+        (void)what;
+        if (number == SIGHUP) {
+                daemon_reload(daemon);
+                return;
+        }
+        if (daemon->stopping) {
+                message_notice("a second signal: workers are killed");
+                supervisor_kill(daemon->supervisor);
+                return;
+        }
+        daemon->stopping = true;
+        message_notice("%s: stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
+        notify_stopping();
+        supervisor_stop(daemon->supervisor);
+}
+
+static int add_events(struct daemon *daemon)
+{
+        static const int numbers[N_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+        uint64_t watchdog_ns = notify_watchdog_ns(), tick_ns = watchdog_ns != 0 && watchdog_ns < TICK_NS ? watchdog_ns : TICK_NS;
+        struct timeval tick = {.tv_sec = (time_t)(tick_ns / 1000000000U), .tv_usec = (suseconds_t)(tick_ns % 1000000000U / 1000U)};
+
+        for (int i = 0; i < N_SIGNALS; i++) {
+                daemon->signals[i] = evsignal_new(daemon->base, numbers[i], signal_cb, daemon);
+                if (daemon->signals[i] == NULL || event_add(daemon->signals[i], NULL) < 0)
+                        return -ENOMEM;
+        }
+        daemon->tick = event_new(daemon->base, -1, EV_PERSIST, tick_cb, daemon);
+        daemon->closed_event = event_new(daemon->base, daemon->closed_fd, EV_READ | EV_PERSIST, closed_event_cb, daemon);
+        if (daemon->tick == NULL || event_add(daemon->tick, &tick) < 0 || daemon->closed_event == NULL ||
+            event_add(daemon->closed_event, NULL) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+/* ---- start ---- */
+
+/* Says why, and gives r back. */
+static int failed(int r, const char *what, char *why)
+{
+        if (why != NULL)
+                message_error("%s", why);
+        else
+                message_error("%s: %s", what, strerror(-r));
+        free(why);
+        return r;
+}
+
+static int take_directories(struct daemon *daemon)
+{
+        char *why = NULL;
+        int r = directories_runtime(daemon->options->runtime_directory, &daemon->runtime_directory, &why);
+
+        if (r == 0)
+                r = daemon->lock_fd = directories_lock(daemon->runtime_directory, &why);
+        if (r >= 0)
+                r = directories_state(daemon->options->state_directory, daemon->config->group, &daemon->state_directory, &why);
+        if (r < 0)
+                return failed(r, "directories", why);
+        if (daemon->config->history_path != NULL)
+                daemon->database = strdup(daemon->config->history_path);
+        else if (asprintf(&daemon->database, "%s/history.db", daemon->state_directory) < 0)
+                daemon->database = NULL;
+        if (asprintf(&daemon->socket_path, "%s/" SOCKET_NAME, daemon->runtime_directory) < 0)
+                daemon->socket_path = NULL;
+        return daemon->database == NULL || daemon->socket_path == NULL ? failed(-ENOMEM, "directories", NULL) : 0;
+}
+
+static int start_recorder(struct daemon *daemon)
+{
+        const struct recorder_options options = {
+                .database = daemon->database,
+                .directory = daemon->runtime_directory,
+                .owner = geteuid(),
+                .group = daemon->config->group,
+                .max_age_ns = daemon->config->max_age_ns,
+                .max_size_bytes = daemon->config->max_size_bytes,
+                .flush_ms = 100,
+                .flush_rows = 10000,
+        };
+        char *why = NULL;
+        int r = recorder_new(&options, &daemon->recorder, &why);
+
+        if (r < 0)
+                return failed(r, daemon->database, why);
+        recorder_on_closed(daemon->recorder, closed_cb, daemon);
+        r = recorder_start(daemon->recorder);
+        if (r < 0)
+                return failed(r, "the recorder's thread", NULL);
+        daemon->recording = true;
+        return 0;
+}
+
+static int make_parts(struct daemon *daemon)
+{
+        struct supervisor_options supervisor = SUPERVISOR_OPTIONS_DEFAULT;
+        const struct watch_options watch = {
+                .base = daemon->base,
+                .directory = daemon->runtime_directory,
+                .owner = geteuid(),
+                .identify = identify_cb,
+                .added = added_cb,
+                .arg = daemon,
+        };
+        int r;
+
+        supervisor.base = daemon->base;
+        supervisor.directory = daemon->runtime_directory;
+        supervisor.debug = debug_cb;
+        supervisor.ended = ended_cb;
+        supervisor.stopped = stopped_cb;
+        supervisor.arg = daemon;
+        r = supervisor_new(&supervisor, &daemon->supervisor);
+        if (r == 0)
+                r = watch_new(&watch, &daemon->watch);
+        if (r < 0)
+                return failed(r, daemon->runtime_directory, NULL);
+
+        const struct control_options control = {
+                .base = daemon->base,
+                .runtime_directory = daemon->runtime_directory,
+                .database = daemon->database,
+                .group = daemon->config->group,
+                .supervisor = daemon->supervisor,
+                .watch = daemon->watch,
+                .recorder = daemon->recorder,
+        };
+
+        r = control_new(&control, &daemon->control);
+        if (r < 0)
+                return failed(r, "the control interface", NULL);
+        control_set_config(daemon->control, daemon->config);
+        return 0;
+}
+
+static int listen_control(struct daemon *daemon)
+{
+        const char *why = NULL;
+        int fd = notify_listen_fd();
+
+        if (fd < 0) {
+                fd = control_socket(daemon->socket_path, daemon->config->group, &why);
+                daemon->owns_socket = fd >= 0;
+        }
+        if (fd < 0) {
+                message_error("%s: %s", daemon->socket_path, why);
+                return fd;
+        }
+        fd = control_listen(daemon->control, fd);
+        return fd < 0 ? failed(fd, daemon->socket_path, NULL) : 0;
+}
+
+/* A worker with many connections needs many descriptors; it inherits our limit. */
+static void raise_descriptor_limit(void)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* the old one then stays */
+}
+
+static int daemon_start(struct daemon *daemon)
+{
+        struct event_config *event_config = event_config_new();
+        char *why;
+        int r = daemon_load_config(daemon->options, &daemon->config, &why);
+
+        if (r < 0) {
+                if (event_config != NULL)
+                        event_config_free(event_config);
+                return failed(r, "the configuration", why);
+        }
+        (void)signal(SIGPIPE, SIG_IGN);
+        raise_descriptor_limit();
+        if (event_config != NULL) {
+                (void)event_config_set_flag(event_config, EVENT_BASE_FLAG_PRECISE_TIMER);
+                daemon->base = event_base_new_with_config(event_config);
+                event_config_free(event_config);
+        }
+        daemon->closed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (daemon->base == NULL || daemon->closed_fd < 0)
+                return failed(-ENOMEM, "the event loop", NULL);
+
+        r = take_directories(daemon);
+        if (r == 0)
+                r = start_recorder(daemon);
+        if (r == 0)
+                r = make_parts(daemon);
+        if (r == 0)
+                r = listen_control(daemon);
+        if (r == 0 && (r = add_events(daemon)) < 0)
+                (void)failed(r, "the event loop", NULL);
+        if (r == 0 && (r = watch_scan(daemon->watch)) < 0)
+                (void)failed(r, daemon->runtime_directory, NULL);
+        if (r < 0)
+                return r;
+        if (supervisor_apply(daemon->supervisor, daemon->config) < 0)
+                return failed(-ENOMEM, "workloads", NULL);
+        return 0;
+}
+
+/* ---- end ---- */
+
+static void free_event(struct event *event)
+{
+        if (event != NULL)
+                event_free(event);
+}
+
+/* Ends what was started, as far as it was. Negative: something could not be written. */
+static int daemon_end(struct daemon *daemon)
+{
+        int r = 0;
+
+        if (daemon->watch != NULL)
+                watch_poll(daemon->watch); /* boxes of the last moment */
+        daemon->control = control_free(daemon->control);
+        if (daemon->owns_socket)
+                (void)unlink(daemon->socket_path); /* a stale one is replaced anyway */
+        daemon->supervisor = supervisor_free(daemon->supervisor);
+        if (daemon->recording) {
+                r = recorder_stop(daemon->recorder);
+                if (r < 0)
+                        message_error("%s: the last records could not be written: %s", daemon->database, strerror(-r));
+        }
+        recorder_free(daemon->recorder);
+        if (daemon->watch != NULL)
+                take_closed(daemon);
+        watch_free(daemon->watch);
+        for (int i = 0; i < N_SIGNALS; i++)
+                free_event(daemon->signals[i]);
+        free_event(daemon->tick);
+        free_event(daemon->closed_event);
+        if (daemon->base != NULL)
+                event_base_free(daemon->base);
+        if (daemon->closed_fd >= 0)
+                close(daemon->closed_fd);
+        if (daemon->lock_fd >= 0)
+                close(daemon->lock_fd);
+        config_free(daemon->config);
+        free(daemon->runtime_directory);
+        free(daemon->state_directory);
+        free(daemon->database);
+        free(daemon->socket_path);
+        return r;
+}
+
+int daemon_run(const struct daemon_options *options)
+{
+        struct daemon daemon = {.options = options, .lock_fd = -1, .closed_fd = -1, .closed_lock = PTHREAD_MUTEX_INITIALIZER};
+        int r = daemon_start(&daemon), end;
+
+        if (r == 0) {
+                message_notice("runs: %zu workloads, runtime directory %s, history %s", daemon.config->n_workloads, daemon.runtime_directory,
+                               daemon.database);
+                notify_status("%zu workloads", daemon.config->n_workloads);
+                notify_ready();
+                if (event_base_dispatch(daemon.base) < 0) {
+                        message_error("the event loop failed");
+                        r = -EIO;
+                }
+        }
+        end = daemon_end(&daemon);
+        if (r == 0 && end == 0)
+                message_notice("stopped");
+        return r == 0 && end == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
