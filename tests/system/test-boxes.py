@@ -78,7 +78,7 @@ def cut_short():
 @test("a live worker that writes random bytes all over its black box harms its own data only")
 def scribbled():
     chance = random.Random(2)
-    with Weftd(NAPS + workload("other", program("weft-naps"), "--nap", "0.2", restart="never")) as weftd:
+    with Weftd(NAPS + workload("other", program("weft-naps"), "--nap", "0.2", restart="no")) as weftd:
         naps = weftd.running("naps")
         pid = weftd.running("other")
         path = os.path.join(weftd.runtime, [f for f in boxes(weftd) if f.startswith("other.")][0])

@@ -52,7 +52,7 @@ def not_permitted():
 
 @test("a task is cancelled by weftctl: it ends as cancelled, and the history says by whom")
 def cancel():
-    with Weftd(workload("naps", program("weft-naps"), "--nap", "3600", restart="never")) as weftd:
+    with Weftd(workload("naps", program("weft-naps"), "--nap", "3600", restart="no")) as weftd:
         weftd.running("naps")
         nap = wait_until(lambda: [t for t in weftd.tasks("naps") if t["coro"] == "nap"], "there are naps")[0]
         weftd.weftctl("tasks", "cancel", nap["id"], "--reason", "wake up")

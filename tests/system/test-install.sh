@@ -58,7 +58,7 @@ export PATH=$root$prefix/bin:$root$prefix/sbin:$PATH
 cat >"$work/weftd.conf" <<END
 workload naps { command = { "weft-naps", "--nap", "0.1" } }
 workload hosted { command = { "weft-host", "$root$prefix/lib/weft/naps.so", "--nap", "0.1" } }
-workload first { command = { "$work/first" }  restart = never }
+workload first { command = { "$work/first" }  restart = no }
 END
 weftd -c "$work/weftd.conf" --runtime-dir "$work/run" --state-dir "$work/state" 2>"$work/log" &
 weftd=$!

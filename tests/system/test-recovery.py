@@ -77,7 +77,7 @@ def worker_killed():
         weftd.running("burst", but=pid)
         wait_until(lambda: weftd.query("SELECT 1 FROM runs WHERE pid = ? AND how = 'killed' AND signal = 9", pid),
                    "the run is closed as killed")
-        main = weftd.query("SELECT state FROM tasks WHERE run_id = (SELECT run_id FROM runs WHERE pid = ?) AND id = 1",
+        main = weftd.query("SELECT state FROM tasks WHERE run_id = (SELECT run_id FROM runs WHERE pid = ?) AND number = 1",
                            pid)
         check_equal(main, [("crashed",)], "state of its main task")
         weftd.stop()
