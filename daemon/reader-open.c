@@ -155,7 +155,7 @@ static const char *header_check(const struct bb_header *h, uint64_t file_size)
                 return "not a black box";
         if (h->version != BB_VERSION)
                 return "of another layout version";
-        if (h->header_size != sizeof(*h) || h->coro_size != sizeof(struct bb_coro) || h->record_size != sizeof(struct bb_record) ||
+        if (h->header_size != sizeof(*h) || h->coro_size < sizeof(struct bb_coro) || h->coro_size % 8 != 0 || h->record_size != sizeof(struct bb_record) ||
             h->slot_size != sizeof(struct bb_slot) || h->n_buckets != WEFT_HISTOGRAM_BUCKETS)
                 return "its structures have other sizes";
         if (h->file_size > file_size)
@@ -165,7 +165,7 @@ static const char *header_check(const struct bb_header *h, uint64_t file_size)
         if (h->n_coros == 0 || h->n_coros > READER_N_COROS_MAX || h->n_records == 0 || h->n_records > READER_N_RECORDS_MAX ||
             (h->n_records & (h->n_records - 1)) != 0 || h->n_slots > READER_N_SLOTS_MAX || h->heap_size > (uint64_t)UINT32_MAX * BB_UNIT)
                 return "its counts make no sense";
-        if (!region_fits(h, h->coros_offset, h->n_coros, sizeof(struct bb_coro)) ||
+        if (!region_fits(h, h->coros_offset, h->n_coros, h->coro_size) ||
             !region_fits(h, h->ring_offset, h->n_records, sizeof(struct bb_record)) ||
             !region_fits(h, h->slots_offset, h->n_slots, sizeof(struct bb_slot)) || !region_fits(h, h->heap_offset, h->heap_size, 1))
                 return "a part of it lies outside the file";

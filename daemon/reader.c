@@ -175,7 +175,7 @@ int reader_find(struct reader *reader, uint64_t number, uint32_t *ret_index, str
 
 static const void *coro_at(const struct reader *reader, uint32_t index)
 {
-        return reader_at(reader, reader->header.coros_offset + (uint64_t)index * sizeof(struct bb_coro));
+        return reader_at(reader, reader->header.coros_offset + (uint64_t)index * reader->header.coro_size);
 }
 
 static int coro_known(struct reader *reader, uint32_t index)
