@@ -29,6 +29,7 @@ struct debug_override {
 struct control {
         struct control_options options;
         const struct config *config;
+        struct varlink_interface interface;
         struct varlink_server *server;
         int64_t started_real_ns;
         struct debug_setting all;

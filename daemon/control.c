@@ -282,7 +282,7 @@ int control_new(const struct control_options *options, struct control **ret_cont
         control->started_real_ns = (int64_t)clock_gettime_ns(CLOCK_REALTIME);
         SLIST_INIT(&control->overrides);
 
-        const struct varlink_interface interface = {
+        control->interface = (struct varlink_interface){
                 .name = CONTROL_INTERFACE,
                 .description = description,
                 .methods = methods,
@@ -294,7 +294,7 @@ int control_new(const struct control_options *options, struct control **ret_cont
                 .product = "weftd",
                 .version = WEFT_VERSION,
                 .url = "",
-                .interfaces = &interface,
+                .interfaces = &control->interface,
                 .n_interfaces = 1,
                 .limits = VARLINK_LIMITS_DEFAULT,
         };
