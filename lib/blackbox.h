@@ -201,7 +201,7 @@ struct bb_coro {
         char module[256];     /* path of that object */
 
         struct bb_duration_stats durations[BB_N_DURATIONS];
-};
+} __attribute__((aligned(64)));
 
 /* ---- tasks ---- */
 

@@ -174,7 +174,7 @@ static void lay_out(struct bb_header *header, const struct box_options *options)
         header->n_buckets = WEFT_HISTOGRAM_BUCKETS;
 
         header->n_coros = BB_N_COROS;
-        header->coro_size = (uint32_t)round_up(sizeof(struct bb_coro), 64);
+        header->coro_size = sizeof(struct bb_coro);
         header->coros_offset = offset;
         offset = round_up(offset + (uint64_t)header->n_coros * header->coro_size, BB_PAGE);
 
@@ -238,11 +238,6 @@ static void find_parts(struct box *box)
         box->slots = (struct bb_slot *)(box->base + box->header->slots_offset);
 }
 
-static struct bb_coro *coro_at(const struct box *box, uint32_t index)
-{
-        return (struct bb_coro *)((uint8_t *)box->coros + (uint64_t)index * box->header->coro_size);
-}
-
 /* Sizes the file for options, maps and claims what must be there from the start. */
 static int map(struct box *box, const struct box_options *options)
 {
@@ -295,7 +290,7 @@ static int map_what_fits(struct box *box, const struct box_options *options)
 
 static void start(struct box *box, int command_fd)
 {
-        struct bb_coro *other = coro_at(box, 0);
+        struct bb_coro *other = &box->coros[0];
 
         identify(box->header, command_fd);
         box->loop->anchor_mono_ns = box->header->created_ns;
@@ -489,7 +484,7 @@ static int grow_keys(struct box *box)
 static uint32_t make_coro(struct box *box, const struct weft_site *site, weft_coroutine_fn fn)
 {
         uint32_t index = box->n_coros;
-        struct bb_coro *coro = coro_at(box, index);
+        struct bb_coro *coro = &box->coros[index];
         uintptr_t bias = 0;
 
         if (index == box->header->n_coros)
@@ -530,7 +525,7 @@ uint32_t box_coro_slow(struct box *box, const struct weft_site *site, weft_corou
 void box_count(struct box *box, uint32_t index, enum bb_outcome outcome, uint64_t steps, uint64_t longest_step_ns,
                const uint64_t durations_ns[BB_N_DURATIONS])
 {
-        struct bb_coro *coro = coro_at(box, index);
+        struct bb_coro *coro = &box->coros[index];
         uint64_t *count = outcome == BB_OUTCOME_FINISHED ? &coro->finished
                           : outcome == BB_OUTCOME_FAILED ? &coro->failed
                                                          : &coro->cancelled;
