@@ -117,14 +117,28 @@ def unwritable_runtime():
 
 @test("a history database of a newer version is refused by name and left as it is")
 def newer_database():
-    with Prepared(NAPS) as weftd:
+    with Weftd(NAPS) as weftd:
+        weftd.running("naps")
+        weftd.stop()
         connection = sqlite3.connect(weftd.database)
         connection.execute("PRAGMA user_version = 99")
         connection.execute("CREATE TABLE future (x)")
         connection.commit()
         connection.close()
         refused(weftd, weftd.database, "99")
-        check_equal(weftd.query("SELECT name FROM sqlite_master"), [("future",)], "tables")
+        check_equal(weftd.query("SELECT name FROM sqlite_master WHERE name = 'future'"), [("future",)], "the newer version's table")
+        check_equal(weftd.value("PRAGMA user_version"), 99, "user_version")
+
+
+@test("somebody else's database is refused by name and left as it is")
+def foreign_database():
+    with Prepared(NAPS) as weftd:
+        connection = sqlite3.connect(weftd.database)
+        connection.execute("CREATE TABLE stamps (country, year)")
+        connection.commit()
+        connection.close()
+        refused(weftd, weftd.database)
+        check_equal(weftd.query("SELECT name FROM sqlite_master"), [("stamps",)], "tables")
 
 
 @test("a history database that is none is refused by name and left as it is")
@@ -150,10 +164,13 @@ def failing_worker():
 
 @test("a worker that ignores SIGTERM does not keep weftd from ending")
 def stubborn_worker():
-    with Weftd(NAPS + workload("stubborn", "/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")) as weftd:
+    script = "trap '' TERM; echo it does not listen; while :; do sleep 0.1; done"
+    with Weftd('stop_timeout = "0.5s"\n' + NAPS + workload("stubborn", "/bin/sh", "-c", script)) as weftd:
         weftd.running("naps")
-        wait_until(lambda: weftd.workload("stubborn")["state"] == "running" and weftd.workload("stubborn")["pid"], "it runs")
+        weftd.wait_log("it does not listen")
+        pid = weftd.workload("stubborn")["pid"]
         weftd.stop()
+        check_equal(weftd.query("SELECT how, signal FROM runs WHERE pid = ?", pid), [("killed", 9)], "how it ended")
 
 
 run()

@@ -114,7 +114,7 @@ def recycled_pid():
             wait_until(lambda: not os.path.exists(renamed), "the box is drained and removed")
             check_equal(weftd.json("tasks", "list"), [], "tasks listed as alive")
             check_close(weftd.value(FINISHED), finished, 1, "from the box")
-            check(weftd.value("SELECT how FROM runs WHERE workload = 'burst'") != "running", "the run is not closed")
+            wait_until(lambda: weftd.value("SELECT how FROM runs WHERE workload = 'burst'") != "running", "the run is closed")
             weftd.stop()
             check(bystander.poll() is None, "the process that has the pid now was killed")
             weftd.check_history()
