@@ -22,8 +22,7 @@ static _Thread_local sigjmp_buf guard_env;
 static _Thread_local volatile sig_atomic_t guard_armed;
 
 static struct sigaction guard_previous;
-static pthread_once_t guard_once = PTHREAD_ONCE_INIT;
-static int guard_error;
+static pthread_mutex_t guard_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void guard_chain(int number, siginfo_t *info, void *ucontext)
 {
@@ -53,26 +52,36 @@ static void guard_handler(int number, siginfo_t *info, void *ucontext)
         guard_chain(number, info, ucontext);
 }
 
-static void guard_install(void)
+/* Once; and again where somebody else has taken the signal since. */
+static int guard_install(void)
 {
-        struct sigaction action;
+        struct sigaction action, now;
+        int r = 0;
 
         memset(&action, 0, sizeof(action));
         action.sa_sigaction = guard_handler;
         action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
         sigemptyset(&action.sa_mask);
-        if (sigaction(SIGBUS, &action, &guard_previous) < 0)
-                guard_error = -errno;
+
+        pthread_mutex_lock(&guard_lock);
+        if (sigaction(SIGBUS, NULL, &now) < 0) {
+                r = -errno;
+        } else if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != guard_handler) {
+                guard_previous = now;
+                if (sigaction(SIGBUS, &action, NULL) < 0)
+                        r = -errno;
+        }
+        pthread_mutex_unlock(&guard_lock);
+        return r;
 }
 
 int guard_init(void)
 {
         sigset_t set;
+        int r = guard_install();
 
-        (void)pthread_once(&guard_once, guard_install);
-        if (guard_error < 0)
-                return guard_error;
-
+        if (r < 0)
+                return r;
         sigemptyset(&set);
         sigaddset(&set, SIGBUS);
         return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);

@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Installs the SIGBUS handler (once) and unblocks the signal for this thread, where it would kill. 0 or a negative errno. */
+/* Installs the SIGBUS handler, if it is not there, and unblocks the signal for this thread, where it would kill. 0 or a negative errno. */
 int guard_init(void);
 
 int guard_load(void *destination, const void *source, size_t bytes);

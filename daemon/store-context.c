@@ -108,7 +108,7 @@ int store_context_load(struct store *store)
         int64_t value;
         int r;
 
-        r = store_query_int(store, "SELECT max(context_id) FROM t_contexts", &value);
+        r = store_query_int(store, "SELECT max(context_id) FROM t_values", &value);
         store->next_context = r > 0 && value != STORE_NULL ? value + 1 : 1;
         if (r >= 0)
                 r = store_query_int(store, "SELECT max(epoch) FROM t_epochs", &value);
@@ -123,7 +123,7 @@ int store_context_load(struct store *store)
         if (store->next_context < store->epoch_first_context)
                 store->next_context = store->epoch_first_context; /* those before were all pruned */
 
-        if (sqlite3_prepare_v2(store->db, "SELECT context_id, hash FROM t_contexts WHERE context_id >= ?", -1, &statement, NULL) != SQLITE_OK)
+        if (sqlite3_prepare_v2(store->db, "SELECT context_id, hash FROM t_values WHERE context_id >= ? AND position = 0", -1, &statement, NULL) != SQLITE_OK)
                 return store_fail(store);
         (void)sqlite3_bind_int64(statement, 1, store->epoch_first_context);
         while ((r = sqlite3_step(statement)) == SQLITE_ROW)
@@ -165,7 +165,7 @@ uint64_t store_epoch(const struct store *store)
 
 /* ---- storing one ---- */
 
-static int values_add(struct store *store, int64_t context_id, const struct reader_context *context)
+static int values_add(struct store *store, int64_t context_id, uint64_t hash, const struct reader_context *context)
 {
         for (size_t i = 0; i < context->n_variables; i++) {
                 const struct reader_variable *variable = &context->variables[i];
@@ -179,6 +179,7 @@ static int values_add(struct store *store, int64_t context_id, const struct read
                 (void)store_bind_text(statement, 3, variable->name);
                 (void)store_bind_text(statement, 4, variable->type);
                 (void)store_bind_text(statement, 5, variable->value);
+                (void)store_bind_int(statement, 6, i == 0 ? (int64_t)hash : 0);
                 r = store_step(store, statement);
                 if (r < 0)
                         return r;
@@ -188,7 +189,6 @@ static int values_add(struct store *store, int64_t context_id, const struct read
 
 int store_context(struct store *store, const struct reader_context *context, int64_t *ret_context_id)
 {
-        sqlite3_stmt *statement;
         uint64_t hash;
         int64_t id;
         int r;
@@ -204,14 +204,7 @@ int store_context(struct store *store, const struct reader_context *context, int
         }
 
         id = store->next_context;
-        statement = store_statement(store, STORE_S_CONTEXT_ADD);
-        if (!statement)
-                return -EIO;
-        (void)store_bind_int(statement, 1, id);
-        (void)store_bind_int(statement, 2, (int64_t)hash);
-        r = store_step(store, statement);
-        if (r >= 0)
-                r = values_add(store, id, context);
+        r = values_add(store, id, hash, context);
         if (r < 0)
                 return r;
 

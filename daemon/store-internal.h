@@ -24,7 +24,6 @@ enum store_statement {
         STORE_S_CORO_FIND,
         STORE_S_CORO_ADD,
         STORE_S_EPOCH_ADD,
-        STORE_S_CONTEXT_ADD,
         STORE_S_VALUE_ADD,
         STORE_S_MINUTE,
         STORE_S_TOTALS_PUT,

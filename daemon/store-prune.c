@@ -110,23 +110,17 @@ static int contexts_delete(struct pruning *p)
         if (r <= 0)
                 return r;
 
-        snprintf(sql, sizeof(sql),
-                 "DELETE FROM t_contexts WHERE context_id IN (SELECT context_id FROM t_contexts WHERE context_id < %lld ORDER BY context_id LIMIT %u)",
-                 (long long)first, p->n_rows * CONTEXTS_PER_ROW);
+        snprintf(sql, sizeof(sql), "DELETE FROM t_values WHERE context_id < min(%lld, (SELECT min(context_id) FROM t_values) + %u)", (long long)first,
+                 p->n_rows * CONTEXTS_PER_ROW);
         r = store_exec(p->store, sql);
         if (r < 0)
                 return r;
         if (sqlite3_changes(p->store->db) > 0)
                 p->more = true;
 
-        /* Values of contexts that went: all below the first one left. */
-        snprintf(sql, sizeof(sql),
-                 "DELETE FROM t_values WHERE context_id < min(%lld, (SELECT COALESCE(min(context_id), %lld) FROM t_contexts))", (long long)first,
-                 (long long)first);
-        r = store_exec(p->store, sql);
         snprintf(sql, sizeof(sql), "DELETE FROM t_epochs WHERE epoch < (SELECT max(epoch) FROM t_epochs WHERE started_ns <= %lld)",
                  (long long)oldest);
-        return r < 0 ? r : store_exec(p->store, sql);
+        return store_exec(p->store, sql);
 }
 
 /* Runs that ended before anything that is left; never one that is open. */

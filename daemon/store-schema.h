@@ -18,7 +18,7 @@
  * starts from the small tables (that would build an index over all tasks first).
  *
  * Contexts have ascending ids. A task or slow step recorded in an epoch refers to no context older than the epoch's
- * first: those before the epoch of the oldest row left can go, by id.
+ * first: those before the epoch of the oldest row left can go, by id. The hash of a context is with its first variable.
  */
 
 #define SCHEMA_APPLICATION_ID 0x77656674 /* "weft" */
@@ -49,8 +49,7 @@
         "CREATE TABLE t_slow_steps (key INTEGER PRIMARY KEY, bump INTEGER, box_id INTEGER, number INTEGER, coro_id INTEGER, took_ns INTEGER," \
         " context_id INTEGER, name TEXT, stack TEXT);" \
         "CREATE TABLE t_epochs (epoch INTEGER PRIMARY KEY, started_ns INTEGER, first_context INTEGER);" \
-        "CREATE TABLE t_contexts (context_id INTEGER PRIMARY KEY, hash INTEGER);" \
-        "CREATE TABLE t_values (context_id INTEGER, position INTEGER, var TEXT, type TEXT, value TEXT," \
+        "CREATE TABLE t_values (context_id INTEGER, position INTEGER, var TEXT, type TEXT, value TEXT, hash INTEGER," \
         " PRIMARY KEY (context_id, position)) WITHOUT ROWID;" \
         "CREATE TABLE t_gaps (gap_id INTEGER PRIMARY KEY, box_id INTEGER, from_ns INTEGER, to_ns INTEGER, dropped INTEGER);" \
         "CREATE TABLE t_audit (audit_id INTEGER PRIMARY KEY, time_ns INTEGER, uid INTEGER, pid INTEGER, command TEXT, target TEXT, result TEXT);" \

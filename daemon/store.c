@@ -59,8 +59,7 @@ sqlite3_stmt *store_statement(struct store *store, enum store_statement which)
                 [STORE_S_CORO_FIND] = "SELECT coro_id FROM t_coros WHERE name = ?1 AND created_where IS ?2 AND defined_where IS ?3",
                 [STORE_S_CORO_ADD] = "INSERT INTO t_coros VALUES (NULL, ?1, ?2, ?3)",
                 [STORE_S_EPOCH_ADD] = "INSERT INTO t_epochs VALUES (?1, ?2, ?3)",
-                [STORE_S_CONTEXT_ADD] = "INSERT INTO t_contexts VALUES (?1, ?2)",
-                [STORE_S_VALUE_ADD] = "INSERT INTO t_values VALUES (?1, ?2, ?3, ?4, ?5)",
+                [STORE_S_VALUE_ADD] = "INSERT INTO t_values VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 [STORE_S_MINUTE] = "INSERT INTO t_minutes VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,"
                                    " ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)",
                 [STORE_S_TOTALS_PUT] = "INSERT OR REPLACE INTO t_totals VALUES (?1, ?2, ?3)",
