@@ -173,6 +173,12 @@ static int connection_flush(struct varlink_connection *connection)
         return 0;
 }
 
+/* Has enough gone out to go on? A slow reader shall not cause a turn for every few bytes. */
+static bool connection_has_room(const struct varlink_connection *connection)
+{
+        return evbuffer_get_length(connection->output) <= connection->server->options.limits.output_bytes / 4;
+}
+
 /* Has the peer ended, and everything that it asked been answered? `served`: no whole message is left in the input. */
 static bool connection_finished(struct varlink_connection *connection, bool served)
 {
@@ -230,45 +236,48 @@ static int connection_arm(struct varlink_connection *connection)
         return connection_arm_deadline(connection);
 }
 
-/* Serves for a slice. Negative: close. */
-static int connection_work(struct varlink_connection *connection)
+/* Begins calls and goes on with streams for a slice. 1: all is served; 0: there is more to do; negative: close. */
+static int connection_slice(struct varlink_connection *connection)
 {
         const struct varlink_limits *limits = &connection->server->options.limits;
-        static const struct timeval at_once = {0, 0};
         uint64_t until_ns = now() + limits->slice_ns;
-        bool was_empty = evbuffer_get_length(connection->output) == 0, served = false;
         int r;
 
-        for (;;) {
-                if (evbuffer_get_length(connection->output) > limits->output_bytes)
-                        break;
+        while (evbuffer_get_length(connection->output) <= limits->output_bytes) {
                 if (connection->call.active) {
                         r = varlink_call_step(&connection->call, until_ns);
                         if (r < 0)
                                 return r;
                 } else {
                         r = connection_next(connection);
-                        if (r < 0)
-                                return r;
-                        served = r == 0;
-                        if (served)
-                                break;
+                        if (r <= 0)
+                                return r < 0 ? r : 1;
                 }
-                if (now() >= until_ns) {
-                        /* By a timer, not by event_active, which would run before the loop polls again. */
-                        if (event_add(connection->work_event, &at_once) < 0)
-                                return -ENOMEM;
+                if (now() >= until_ns)
                         break;
-                }
         }
+        return 0;
+}
 
+/* Serves for a slice, writes, and sets the events to what comes next. Negative: close. */
+static int connection_work(struct varlink_connection *connection)
+{
+        static const struct timeval at_once = {0, 0};
+        bool was_empty = evbuffer_get_length(connection->output) == 0;
+        int served = connection_slice(connection), r;
+
+        if (served < 0)
+                return served;
         if (was_empty)
                 connection->progress_ns = now();
         r = connection_flush(connection);
         if (r < 0)
                 return r;
-        if (connection_finished(connection, served))
+        if (connection_finished(connection, served > 0))
                 return -ECONNRESET;
+        /* Where too much is queued the write event goes on. A timer, not event_active, which would run before the loop polls again. */
+        if (served == 0 && connection_has_room(connection) && event_add(connection->work_event, &at_once) < 0)
+                return -ENOMEM;
         return connection_arm(connection);
 }
 
@@ -295,11 +304,9 @@ static void connection_read_cb(evutil_socket_t fd, short what, void *arg)
         connection_serve(connection);
 }
 
-/* Goes on with the work only when enough has gone out: a slow reader shall not cause a turn for every few bytes. */
 static void connection_write_cb(evutil_socket_t fd, short what, void *arg)
 {
         struct varlink_connection *connection = arg;
-        const struct varlink_limits *limits = &connection->server->options.limits;
 
         (void)fd;
         (void)what;
@@ -307,7 +314,7 @@ static void connection_write_cb(evutil_socket_t fd, short what, void *arg)
                 connection_free(connection);
                 return;
         }
-        if (evbuffer_get_length(connection->output) <= limits->output_bytes / 4)
+        if (connection_has_room(connection))
                 connection_serve(connection);
 }
 
