@@ -64,6 +64,7 @@ struct bb_header {
         uint64_t heap_offset;
         uint64_t heap_size;
         uint32_t n_buckets; /* of each histogram */
+        uint32_t fiber_layout; /* what lies at a suspended task's stack pointer: FIBER_LAYOUT_* of switch.h */
 
         uint32_t uid;
         int32_t pid;          /* as the worker sees it */

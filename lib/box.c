@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "switch.h"
 #include "symbols.h"
 
 #include <errno.h>
@@ -219,6 +220,7 @@ static void identify(struct bb_header *header, int command_fd)
                   workload != NULL && workload[0] != '\0' ? workload : program_invocation_short_name);
         (void)snprintf(header->program, sizeof(header->program), "%s", program_invocation_name);
         (void)snprintf(header->weft_version, sizeof(header->weft_version), "%s", WEFT_VERSION);
+        header->fiber_layout = FIBER_LAYOUT;
         header->uid = (uint32_t)geteuid();
         header->pid = (int32_t)getpid();
         header->instance = number >= 1 && number <= 1000000 ? (uint32_t)number : 1;
