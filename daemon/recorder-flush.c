@@ -95,7 +95,7 @@ static void rows_committed(struct recorder *recorder, uint64_t lost)
 
 void recorder_lose_store(struct recorder *recorder, const char *why)
 {
-        if (recorder->store)
+        if (strcmp(why, recorder->error) != 0)
                 log_error("history: %s; tasks stay in their black boxes until it can be written again", why);
         snprintf(recorder->error, sizeof(recorder->error), "%s", why);
         recorder->store = store_close(recorder->store);
