@@ -15,6 +15,7 @@
 
 #define CONFIG_NAME_MAX 63 /* bytes of a workload's name: what a black box has room for */
 #define CONFIG_INSTANCES_MAX 1024U
+#define CONFIG_BYTES_MAX (1U << 20) /* of a file */
 
 enum config_restart {
         CONFIG_RESTART_ON_FAILURE,
@@ -47,6 +48,8 @@ struct config {
         struct config_workload *workloads; /* in the order of the files */
         size_t n_workloads;
 };
+
+void config_workload_deinit(struct config_workload *workload);
 
 /* An empty configuration with the defaults; NULL: no memory. */
 struct config *config_new(void);
