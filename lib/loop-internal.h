@@ -33,6 +33,7 @@ struct weft_handle {
         const struct weft_site *site;
         weft_callback_fn fn;
         void *arg;
+        void (*release)(void *arg); /* called when the loop has done with the handle, called or not; NULL: nothing to do */
         struct weft_context *context;
         struct weft_handle *pending_next, **pending_link; /* loop->handles: those not called yet */
 };
@@ -87,6 +88,7 @@ struct weft_loop {
         struct fd_entry **fds;
         unsigned n_fds;
 
+        void *alternate_stack; /* overflow.c's */
         struct weft_task *main_task; /* borrowed */
         int run_signal;
         uint64_t iteration_steps;
@@ -154,6 +156,12 @@ void loop_run_until_done(struct weft_loop *loop, struct weft_task *task);
 void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg);
 
 /* ---- handle.c ---- */
+
+/*
+ * A handle of the loop, not to be called yet: loop_ready(loop, &handle->ready) has it called. It runs in the context, or
+ * in a copy of the current one (NULL). 0, -EPERM, -ESHUTDOWN, -ENOMEM, -EXDEV (the context is another thread's).
+ */
+int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context, struct weft_handle **ret_handle);
 void handle_run(struct weft_loop *loop, struct weft_handle *handle);
 void handle_expired(struct weft_loop *loop, struct weft_handle *handle);
 void handles_drop_all(struct weft_loop *loop);
@@ -163,6 +171,7 @@ void fds_deinit(struct weft_loop *loop);
 
 /* ---- report.c: on the loop's stack only ---- */
 void report_pending(struct weft_loop *loop);
+void report_leftover(struct weft_task *task);
 void report_slow_handle(struct weft_loop *loop, struct weft_handle *handle, uint64_t took_ns);
 size_t loop_repr(struct weft_loop *loop, char *buffer, size_t size);
 

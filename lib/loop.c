@@ -10,6 +10,7 @@
 #include "loop-internal.h"
 
 #include "log.h"
+#include "overflow.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -327,6 +328,8 @@ static int make_parts(struct weft_loop *loop, const struct weft_run_options *opt
                 result = stack_pool_new(options->stack_size, &loop->stacks);
         if (result == 0)
                 result = fiber_init_thread(&loop->fiber);
+        if (result == 0)
+                result = overflow_start(loop);
         if (result == 0 && !options->no_signals)
                 result = watch_signals(loop);
         return result;
@@ -364,6 +367,7 @@ static void free_event(struct event *event)
 
 struct weft_loop *loop_free(struct weft_loop *loop)
 {
+        overflow_end(loop);
         handles_drop_all(loop);
         tasks_free_kept(loop);
         fds_deinit(loop);

@@ -603,7 +603,60 @@ static void a_task_gets_the_stack_it_asks_for(void **state)
         assert_int_equal(weft_run(asks_for_stacks, NULL), 0);
 }
 
-int main(void)
+static int recurse(int depth)
+{
+        volatile char frame[1024];
+
+        frame[0] = (char)depth;
+        return depth > 100000 ? frame[0] : recurse(depth + 1) + frame[0];
+}
+
+static int overflows(void *arg)
+{
+        (void)arg;
+        return recurse(0);
+}
+
+static int spawns_an_overflow(void *arg)
+{
+        struct weft_spawn_options options = {.name = "glutton"};
+        struct weft_task *task;
+
+        (void)arg;
+        CHECK(weft_spawn_with(overflows, NULL, &options, &task) == 0);
+        return weft_await(task);
+}
+
+static void a_stack_overflow_names_the_task_and_dies_of_sigsegv(void **state)
+{
+        char text[2048];
+        int fds[2], status;
+        ssize_t n, length = 0;
+        pid_t pid;
+
+        (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+        skip(); /* the sanitizer tells of it itself */
+#endif
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        pid = fork();
+        if (pid == 0) {
+                dup2(fds[1], STDERR_FILENO);
+                execl("/proc/self/exe", "test-task", "overflow", NULL); /* out of reach of cmocka's signal handlers */
+                _exit(0);
+        }
+        close(fds[1]);
+        while ((n = read(fds[0], text + length, sizeof(text) - 1 - (size_t)length)) > 0)
+                length += n;
+        text[length] = '\0';
+        close(fds[0]);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+        assert_non_null(strstr(text, "stack overflow in task 'glutton' (overflows, created at "));
+        assert_non_null(strstr(text, " its stack has 61440 bytes"));
+}
+
+int main(int argc, char **argv)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(await_returns_the_tasks_result_or_error),
@@ -631,7 +684,10 @@ int main(void)
                 cmocka_unit_test(the_first_sigint_cancels_the_main_task),
                 cmocka_unit_test(the_second_signal_stops_the_loop),
                 cmocka_unit_test(a_task_gets_the_stack_it_asks_for),
+                cmocka_unit_test(a_stack_overflow_names_the_task_and_dies_of_sigsegv),
         };
 
+        if (argc == 2 && strcmp(argv[1], "overflow") == 0)
+                return weft_run(spawns_an_overflow, NULL) < 0;
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
