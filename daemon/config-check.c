@@ -6,6 +6,7 @@
 
 #include "config-value.h"
 
+#include <errno.h>
 #include <grp.h>
 #include <string.h>
 
