@@ -350,7 +350,7 @@ int arguments_parse(const struct ctl_command *const *commands, int argc, char **
                 return CTL_DONE;
         }
         if (args.n_words < args.command->n_words_min)
-                return ctl_error(CTL_USAGE, "%s %s is missing (%s)", args.command->name, args.command->words, help_hint(&own));
+                return ctl_error(CTL_USAGE, "%s is missing (%s)", args.command->words, help_hint(&own));
         if (args.n_words > args.command->n_words_max)
                 return ctl_error(CTL_USAGE, "'%s' is too much (%s)", args.words[args.command->n_words_max], help_hint(&own));
         if (args.json && args.csv)

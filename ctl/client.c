@@ -32,7 +32,6 @@
 struct client {
         int fd;
         int interrupt_fd;
-        unsigned timeout_s;
         char *path;
         const char *method; /* of the call in flight */
         char *buffer;
@@ -49,11 +48,6 @@ struct client *client_free(struct client *client)
         free(client->buffer);
         free(client);
         return NULL;
-}
-
-void client_set_timeout(struct client *client, unsigned seconds)
-{
-        client->timeout_s = seconds;
 }
 
 void client_set_interrupt(struct client *client, int fd)
@@ -185,7 +179,6 @@ static int client_new(const struct ctl_args *args, bool maybe, struct client **r
                 return ctl_error(CTL_FAILED, "out of memory");
         client->fd = -1;
         client->interrupt_fd = -1;
-        client->timeout_s = TIMEOUT_S;
         client->capacity = 2 * (size_t)READ_BYTES;
         client->buffer = malloc(client->capacity);
         client->path = socket_path(args);
@@ -235,7 +228,7 @@ static int client_wait(struct client *client, short events, int64_t deadline_ms)
                 int64_t left_ms = deadline_ms - monotonic_ms();
 
                 if (left_ms <= 0)
-                        return ctl_error(CTL_FAILED, "weftd on %s has not answered for %u s", client->path, client->timeout_s);
+                        return ctl_error(CTL_FAILED, "weftd on %s has not answered for %d s", client->path, TIMEOUT_S);
 
                 int n = poll(fds, 2, (int)left_ms);
 
@@ -251,7 +244,7 @@ static int client_wait(struct client *client, short events, int64_t deadline_ms)
 int client_send(struct client *client, const char *method, json_t *parameters, bool more)
 {
         json_t *call = json_pack("{s:o, s:s+}", "parameters", parameters, "method", INTERFACE ".", method);
-        int64_t deadline_ms = monotonic_ms() + client->timeout_s * INT64_C(1000);
+        int64_t deadline_ms = monotonic_ms() + TIMEOUT_S * INT64_C(1000);
 
         if (call && more && json_object_set_new(call, "more", json_true()) < 0) {
                 json_decref(call);
@@ -311,7 +304,7 @@ static int client_reserve(struct client *client)
 /* The next message, without its NUL; lent until the next one. Exit code, or CLIENT_INTERRUPTED. */
 static int client_message(struct client *client, struct scan_span *ret_message)
 {
-        int64_t deadline_ms = monotonic_ms() + client->timeout_s * INT64_C(1000);
+        int64_t deadline_ms = monotonic_ms() + TIMEOUT_S * INT64_C(1000);
         size_t searched = client->start;
 
         for (;;) {

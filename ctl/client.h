@@ -25,9 +25,6 @@ int client_open_maybe(const struct ctl_args *args, struct client **ret_client);
 
 struct client *client_free(struct client *client);
 
-/* How long a reply may take; 30 s unless set. */
-void client_set_timeout(struct client *client, unsigned seconds);
-
 /* A descriptor (borrowed) that ends any wait for a reply once it is readable. */
 void client_set_interrupt(struct client *client, int fd);
 

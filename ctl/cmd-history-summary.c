@@ -7,7 +7,6 @@
 #include "tally.h"
 #include "units.h"
 
-#include <errno.h>
 #include <string.h>
 
 static const struct history_view view = {
@@ -89,11 +88,19 @@ static int read_tally(struct history *history, const struct ctl_args *args, stru
 
 /* ---- showing ---- */
 
+/* Where a file lies says little, and would leave no room for the rest of the row. */
+static const char *base_name(const char *path)
+{
+        const char *slash = strrchr(path, '/');
+
+        return slash ? slash + 1 : path;
+}
+
 static void show_table_row(struct output_table *table, const struct tally_group *group)
 {
         output_cell_text(table, OUTPUT_PLAIN, group->workload);
         output_cell_text(table, OUTPUT_PLAIN, group->coro);
-        output_cell_text(table, OUTPUT_PLAIN, group->created_where);
+        output_cell_text(table, OUTPUT_PLAIN, base_name(group->created_where));
         output_cell_integer(table, (int64_t)tally_count(group));
         output_cell_integer(table, (int64_t)group->failed);
         output_cell_integer(table, (int64_t)group->cancelled);
@@ -234,7 +241,7 @@ const struct ctl_command cmd_history_summary = {
         .name = "summary",
         .summary = "Show what each coroutine's tasks cost, the most busy first",
         .details = "One row per workload, coroutine and place where its tasks are created, from the finished tasks that the options choose: how many,\n"
-                   "how they ended, and quantiles of wall and busy time (at most 0.8 % off; sums and maxima are exact).",
+                   "how they ended, and quantiles of wall and busy time (at most 0.8 % off; sums and maxima are exact). Paths are whole with --json.",
         .options = options,
         .run = run,
 };

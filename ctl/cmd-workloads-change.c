@@ -1,45 +1,40 @@
 /* SPDX-License-Identifier: MIT */
-/* weftctl workloads start, stop, restart: the same but for the method, so they share this file. */
+/*
+ * weftctl workloads start, stop, restart: the same but for the method, so they share this file. weftd answers when it has taken the
+ * request, not when workers have ended or begun: nothing more is said here either.
+ */
 
 #include "client.h"
 #include "commands.h"
 #include "output.h"
 
-#define TIMEOUT_S 120 /* a worker has its own deadline to stop within */
-
-static int change(const struct ctl_args *args, const char *method, const char *done)
+static int change(const struct ctl_args *args, const char *method, const char *what)
 {
-        struct client *client;
         json_t *reply;
-        int r = client_open(args, &client);
+        int r = client_call_once(args, method, json_pack("{s:s}", "name", args->words[0]), &reply);
 
-        if (r != CTL_DONE)
-                return r;
-        client_set_timeout(client, TIMEOUT_S);
-        r = client_call(client, method, json_pack("{s:s}", "name", args->words[0]), &reply);
-        client_free(client);
         if (r != CTL_DONE)
                 return r;
         json_decref(reply);
         if (args->json)
-                return output_json(json_pack("{s:s, s:s}", "name", args->words[0], "result", done));
-        printf("%s: %s\n", args->words[0], done);
+                return output_json(json_pack("{s:s, s:s}", "name", args->words[0], "requested", what));
+        printf("%s of %s requested (weftctl workloads list)\n", what, args->words[0]);
         return CTL_DONE;
 }
 
 static int start(const struct ctl_args *args)
 {
-        return change(args, "StartWorkload", "started");
+        return change(args, "StartWorkload", "start");
 }
 
 static int stop(const struct ctl_args *args)
 {
-        return change(args, "StopWorkload", "stopped");
+        return change(args, "StopWorkload", "stop");
 }
 
 static int restart(const struct ctl_args *args)
 {
-        return change(args, "RestartWorkload", "restarted");
+        return change(args, "RestartWorkload", "restart");
 }
 
 const struct ctl_command cmd_workloads_start = {
