@@ -3,6 +3,7 @@
  * What tasks do with each other's handles: await, cancel, references, questions.
  */
 
+#include "future-internal.h"
 #include "log.h"
 #include "loop-internal.h"
 
@@ -48,6 +49,8 @@ void task_free(struct weft_task *task)
 
         if (task->name != NULL)
                 free(task->name);
+        if (task->cancelled_by != NULL)
+                free(task->cancelled_by);
         if (loop == NULL || task->loop != loop || loop->n_free_tasks >= N_FREE_MAX) {
                 free(task);
                 return;
@@ -132,7 +135,11 @@ int weft_await(struct weft_task *task)
                 result = task_suspend(loop, BB_WAIT_TASK, task->number, task->number, 0);
                 self->co->awaited = NULL;
                 if (result < 0) {
-                        /* Cancelled between the task's end and this step: the result is lost to the cancel, as in asyncio. */
+                        /*
+                         * Cancelled between the task's end and this step: the result is lost to the cancel, as in asyncio. Or in a
+                         * circle of awaits, where the task is not done.
+                         */
+                        task_unwatch(task, &awaiter.watcher);
                         take_result(task);
                         return result;
                 }
@@ -142,35 +149,75 @@ int weft_await(struct weft_task *task)
 
 /* ---- cancel ---- */
 
-int task_cancel(struct weft_task *task, const char *by, const char *reason)
+/* Whom the task awaits, if it is waiting in an await. */
+static struct weft_task *awaited_by(const struct weft_task *task)
 {
-        struct bb_slot *slot = task->slot;
-        struct weft_heap *heap;
-        uint32_t old, text;
-        char buffer[1024];
+        struct weft_task *awaited = task->slot->state == BB_TASK_WAITING ? task->co->awaited : NULL;
 
-        if (task->done)
-                return -EALREADY;
-        heap = &task->loop->box->heap;
-        (void)snprintf(buffer, sizeof(buffer), reason != NULL ? "%s: %s" : "%s", by, reason);
-        text = heap_text(heap, buffer); /* 0 where memory is short: the cancel counts all the same */
-        old = slot->cancel;
+        return awaited != NULL && !awaited->done ? awaited : NULL;
+}
+
+/*
+ * A cancel goes down the chain of awaits to its end, whose own end then wakes the chain up again. Where tasks await each other in a
+ * circle it is one in the circle, where Brent's search met it. Never by recursion: a chain may be longer than a stack is deep.
+ */
+static struct weft_task *end_of_chain(struct weft_task *task)
+{
+        struct weft_task *mark = task, *next;
+        uint64_t n = 0, limit = 2;
+
+        while ((next = awaited_by(task)) != NULL && next != mark) {
+                task = next;
+                if (++n == limit) {
+                        mark = task;
+                        n = 0;
+                        limit *= 2;
+                }
+        }
+        return task;
+}
+
+/* Writes down the request, for observers and for the task; text is a block of the heap, or 0. */
+static void note_request(struct weft_task *task, uint32_t text, uint64_t now_ns)
+{
+        struct weft_heap *heap = &task->loop->box->heap;
+        struct bb_slot *slot = task->slot;
+        uint32_t old = slot->cancel;
+
         task->cancel_requests++;
+        (void)heap_ref(heap, text);
         seq_begin(&slot->seq);
         BB_STORE(slot->flags, slot->flags | BB_TASK_CANCELLING);
         BB_STORE(slot->cancel_requests, task->cancel_requests);
-        BB_STORE(slot->cancel_requested_ns, loop_now(task->loop));
+        BB_STORE(slot->cancel_requested_ns, now_ns);
         BB_STORE(slot->cancel, text);
         seq_end(&slot->seq);
         heap_unref(heap, old);
+}
 
-        if (slot->state != BB_TASK_WAITING) {
-                task->co->must_cancel = true;
-                return 0;
-        }
-        if (task->co->awaited != NULL && task_cancel(task->co->awaited, by, reason) == 0)
-                return 0; /* the awaited task's end wakes it */
-        task_wake(task, BB_WAKE_TASK, -ECANCELED, loop_now(task->loop));
+int task_cancel(struct weft_task *task, const char *by, const char *reason)
+{
+        struct weft_heap *heap = &task->loop->box->heap;
+        struct weft_task *last;
+        char buffer[1024];
+        uint64_t now_ns;
+        uint32_t text;
+
+        if (task->done)
+                return -EALREADY;
+        (void)snprintf(buffer, sizeof(buffer), reason != NULL ? "%s: %s" : "%s", by, reason);
+        text = heap_text(heap, buffer); /* 0 where memory is short: the cancel counts all the same */
+        now_ns = loop_now(task->loop);
+        last = end_of_chain(task);
+        for (; task != last; task = task->co->awaited)
+                note_request(task, text, now_ns);
+        note_request(last, text, now_ns);
+        heap_unref(heap, text);
+
+        if (last->slot->state == BB_TASK_WAITING)
+                task_wake(last, BB_WAKE_TASK, -ECANCELED, now_ns);
+        else
+                last->co->must_cancel = true;
         return 0;
 }
 
@@ -205,11 +252,20 @@ unsigned weft_task_uncancel(struct weft_task *task)
 
                 seq_begin(&slot->seq);
                 BB_STORE(slot->cancel_requests, task->cancel_requests);
-                if (task->cancel_requests == 0)
+                if (task->cancel_requests == 0) {
                         BB_STORE(slot->flags, slot->flags & ~(uint32_t)BB_TASK_CANCELLING);
+                        task->co->must_cancel = false;
+                }
                 seq_end(&slot->seq);
         }
         return task->cancel_requests;
+}
+
+const char *weft_task_cancelled_by(const struct weft_task *task)
+{
+        if (task->slot == NULL)
+                return task->cancelled_by;
+        return task->slot->cancel != 0 ? heap_text_at(&task->loop->box->heap, task->slot->cancel) : NULL;
 }
 
 /* ---- questions ---- */

@@ -8,6 +8,7 @@
 #include "loop-internal.h"
 #include "symbols.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,19 +47,84 @@ struct repr {
         size_t length;
 };
 
+/* Adds to what is there, and counts what does not fit. */
+static void __attribute__((format(printf, 2, 3))) add(struct repr *repr, const char *format, ...)
+{
+        size_t room = repr->length < repr->size ? repr->size - repr->length : 0;
+        va_list args;
+        int n;
+
+        va_start(args, format);
+        n = vsnprintf(room > 0 ? repr->buffer + repr->length : NULL, room, format, args);
+        va_end(args);
+        if (n > 0)
+                repr->length += (size_t)n;
+}
+
+static void add_coro(struct repr *repr, const struct weft_task *task)
+{
+        char name[256], place[512];
+
+        task_name(task, name, sizeof(name));
+        symbols_defined_at((const void *)(uintptr_t)task->fn, place, sizeof(place));
+        add(repr, "<Task %s name='%s' coro=<%s() %s defined at %s>", state_text(task), name, task->site->name,
+            task->done ? "done," : "running,", place);
+}
+
+/* " wait_for=<Task …>": the task that it awaits, without what that awaits in turn. */
+static void add_awaited(struct repr *repr, const struct weft_task *task)
+{
+        const struct weft_task *awaited = task->done ? NULL : task->co->awaited;
+
+        if (awaited == NULL)
+                return;
+        add(repr, " wait_for=");
+        add_coro(repr, awaited);
+        add(repr, " created at %s:%d>", awaited->site->file, awaited->site->line);
+}
+
+/* " cb=[first, <3 more>, last]": done callbacks. Weft's own watchers are no business of the reader's. */
+static void add_callbacks(struct repr *repr, const struct weft_task *task)
+{
+        size_t n = 0, i = 0;
+
+        for (struct task_watcher *w = task->watchers; w != NULL; w = w->next)
+                n += done_callback_site(w, NULL) != NULL;
+        for (struct task_watcher *w = task->watchers; w != NULL; w = w->next) {
+                const void *fn;
+                const struct weft_site *site = done_callback_site(w, &fn);
+                char place[512];
+
+                if (site == NULL)
+                        continue;
+                i++;
+                if (i == 2 && n > 2)
+                        add(repr, ", <%zu more>", n - 2);
+                if (i > 1 && i < n)
+                        continue;
+                symbols_defined_at(fn, place, sizeof(place));
+                add(repr, "%s%s() at %s", i == 1 ? " cb=[" : ", ", site->name, place);
+        }
+        if (n > 0)
+                add(repr, "]");
+}
+
 static void write_repr(void *arg)
 {
         struct repr *repr = arg;
         struct weft_task *task = repr->task;
-        char name[256], place[512], result[64];
-        int n;
+        const char *cancelled_by = task->cancelled || task->cancel_requests > 0 ? weft_task_cancelled_by(task) : NULL;
+        char result[64];
 
-        task_name(task, name, sizeof(name));
-        symbols_defined_at((const void *)(uintptr_t)task->fn, place, sizeof(place));
+        add_coro(repr, task);
+        add_awaited(repr, task);
         result_text(task, result, sizeof(result));
-        n = snprintf(repr->buffer, repr->size, "<Task %s name='%s' coro=<%s() %s defined at %s>%s created at %s:%d>", state_text(task), name,
-                     task->site->name, task->done ? "done," : "running,", place, result, task->site->file, task->site->line);
-        repr->length = n < 0 ? 0 : (size_t)n;
+        add(repr, "%s", result);
+        add_callbacks(repr, task);
+        add(repr, " created at %s:%d", task->site->file, task->site->line);
+        if (cancelled_by != NULL && !(task->done && !task->cancelled))
+                add(repr, " cancelled by %s", cancelled_by);
+        add(repr, ">");
 }
 
 size_t weft_task_repr(struct weft_task *task, char *buffer, size_t size)
@@ -105,6 +171,15 @@ static void report_unretrieved(struct weft_task *task)
 
         (void)weft_task_repr(task, repr, sizeof(repr));
         log_error("Task exception was never retrieved\nfuture: %s", repr);
+        task->retrieved = true;
+}
+
+void report_leftover(struct weft_task *task)
+{
+        char repr[REPR_SIZE];
+
+        (void)weft_task_repr(task, repr, sizeof(repr));
+        log_error("unhandled error during weft_run shutdown\ntask: %s", repr);
         task->retrieved = true;
 }
 

@@ -28,11 +28,38 @@ static void watch_forks(void)
         (void)pthread_atfork(NULL, NULL, forked_cb);
 }
 
+/* Those that are due: of done callbacks the last ones. They can add no more. */
+static void run_callbacks(struct weft_loop *loop)
+{
+        struct ready *ready;
+
+        while ((ready = loop_pop(loop)) != NULL)
+                handle_run(loop, (struct weft_handle *)ready);
+        report_pending(loop);
+}
+
+/* The errors of what was left; nobody else will tell of them. */
+static void report_rest(struct weft_loop *loop, struct weft_task **tasks, size_t n_tasks)
+{
+        for (size_t i = 0; i < n_tasks; i++)
+                if (tasks[i]->result < 0 && !tasks[i]->cancelled)
+                        report_leftover(tasks[i]);
+        weft_tasks_unref(tasks, n_tasks);
+        report_pending(loop);
+}
+
 /* asyncio's end of run(): what is left is cancelled, and runs to its end. Nothing new can be spawned. */
 static void cancel_rest(struct weft_loop *loop)
 {
+        struct weft_task **tasks;
+        size_t n_tasks;
+
         loop->closing = true;
         loop->stopping = false;
+        if (weft_all_tasks(&tasks, &n_tasks) < 0) {
+                tasks = NULL; /* no memory: what fails unseen is reported when its last reference goes */
+                n_tasks = 0;
+        }
         for (struct coroutine *co = loop->live, *next; co != NULL; co = next) {
                 next = co->live_next;
                 (void)task_cancel(co->task, "the end of weft_run", NULL);
@@ -47,7 +74,8 @@ static void cancel_rest(struct weft_loop *loop)
                 }
                 weft_task_unref(task);
         }
-        report_pending(loop);
+        run_callbacks(loop);
+        report_rest(loop, tasks, n_tasks);
 }
 
 static int run_main(struct weft_loop *loop, struct weft_task *task)

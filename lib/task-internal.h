@@ -56,6 +56,7 @@ struct coroutine {
         bool must_cancel;   /* the next (or this) suspension returns -ECANCELED */
         bool owns_context;  /* own is in use; else it runs in one that it was given */
         struct weft_task *awaited; /* in weft_await: a cancel is passed on to it */
+        struct weft_timeout_scope *scopes; /* timeout scopes that it is in, innermost first */
         struct weft_task *task;
         struct coroutine *live_next, **live_link; /* loop->live */
         struct stack stack;
@@ -79,6 +80,7 @@ struct weft_task {
         uint64_t number;
         struct task_watcher *watchers, **watchers_end;
         char *name; /* NULL: "Task-<number>" */
+        char *cancelled_by; /* what the slot's `cancel` said, once the task is done */
 };
 
 /* A handle with two references, or NULL; and its memory. */
@@ -106,6 +108,12 @@ int task_cancel(struct weft_task *task, const char *by, const char *reason);
 
 /* Begins a step of the task on the loop's stack; back when the loop is needed. */
 void task_run(struct weft_loop *loop, struct weft_task *task);
+
+/* The task's function has returned inside of timeout scopes: ends them, and says so. */
+void timeouts_abandon(struct weft_loop *loop, struct coroutine *co);
+
+/* What a done callback calls and where it was added; NULL: the watcher is no done callback. */
+const struct weft_site *done_callback_site(const struct task_watcher *watcher, const void **ret_fn);
 
 /* Writes the task's name. */
 void task_name(const struct weft_task *task, char *buffer, size_t size);

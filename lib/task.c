@@ -313,6 +313,8 @@ static void dismantle(struct weft_loop *loop, struct weft_task *task)
         struct weft_context *context = co->user.context;
         uint32_t name = task->slot->name, cancel = task->slot->cancel;
 
+        if (__builtin_expect(cancel != 0, 0))
+                task->cancelled_by = strdup(heap_text_at(&loop->box->heap, cancel));
         context_user_remove(&co->user);
         box_slot_free(loop->box, task->slot); /* the slot shows the context no more: its nodes may go */
         if (co->owns_context)
@@ -386,16 +388,30 @@ static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft
         fiber_switch_final(&co->fiber, next != NULL ? &next->co->fiber : &loop->fiber);
 }
 
+/* It returned with a cancel not heard yet, which counts before a result (as in asyncio), or inside of timeout scopes. */
+static int __attribute__((noinline, cold)) end_untidily(struct weft_loop *loop, struct coroutine *co, int result)
+{
+        if (co->scopes != NULL)
+                timeouts_abandon(loop, co);
+        return co->must_cancel && result >= 0 ? -ECANCELED : result;
+}
+
 static void coroutine_main(void)
 {
         struct weft_loop *loop;
         struct weft_task *task;
+        struct coroutine *co;
+        int result;
 
         fiber_entered();
         loop = weft__loop;
         task = loop->current;
+        co = task->co;
         /* Cancelled before its first step: it ends there, as asyncio throws into a coroutine that has not begun. */
-        finish(loop, task, task->co->must_cancel ? -ECANCELED : task->fn(task->co->arg));
+        result = co->must_cancel ? -ECANCELED : task->fn(co->arg);
+        if (__builtin_expect(co->must_cancel || co->scopes != NULL, 0))
+                result = end_untidily(loop, co, result);
+        finish(loop, task, result);
 }
 
 /* ---- spawn ---- */
@@ -434,6 +450,7 @@ static int make_coroutine(struct weft_loop *loop, struct weft_task *task, void *
         co->must_cancel = false;
         co->owns_context = false;
         co->awaited = NULL;
+        co->scopes = NULL;
         co->task = task;
         co->stack = stack;
         co->arg = arg;
@@ -501,7 +518,40 @@ static int make_parts(struct weft_loop *loop, struct weft_task *task, void *arg,
         return result;
 }
 
-static void start(struct weft_loop *loop, struct weft_task *task)
+/*
+ * The creator's step ends here, and its next one begins when the task suspends or ends: the creator stands first in the queue,
+ * so that nobody runs between. From a callback the task's step is nested in the callback.
+ */
+static void start_eagerly(struct weft_loop *loop, struct weft_task *task)
+{
+        struct weft_task *self = loop->current;
+        uint64_t now_ns, took_ns;
+
+        if (self == NULL) {
+                uint64_t due_ns = loop->loop_due_ns;
+
+                loop->loop_due_ns = 0; /* back here, not on to the next ready task */
+                task_run(loop, task);
+                loop->loop_due_ns = due_ns;
+                return;
+        }
+        now_ns = loop_now(loop);
+        seq_begin(&self->slot->seq);
+        took_ns = account_step(self->slot, now_ns);
+        BB_STORE(self->slot->state, BB_TASK_SCHEDULED);
+        BB_STORE(self->slot->wakes[BB_WAKE_TASK], self->slot->wakes[BB_WAKE_TASK] + 1);
+        seq_end(&self->slot->seq);
+        self->ready.next = loop->ready_head;
+        self->ready.queued = true;
+        if (loop->ready_head == NULL)
+                loop->ready_link = &self->ready.next;
+        loop->ready_head = &self->ready;
+        step_ended(loop, self, now_ns, took_ns);
+        step_begin(loop, task, now_ns);
+        fiber_switch(&self->co->fiber, &task->co->fiber);
+}
+
+static void start(struct weft_loop *loop, struct weft_task *task, bool eager)
 {
         struct bb_loop *counters = loop->box->loop;
         struct coroutine *co = task->co;
@@ -513,7 +563,10 @@ static void start(struct weft_loop *loop, struct weft_task *task)
         loop->live = co;
         BB_STORE(counters->spawned, counters->spawned + 1);
         BB_STORE(counters->live, counters->live + 1);
-        loop_ready(loop, &task->ready);
+        if (__builtin_expect(eager, 0))
+                start_eagerly(loop, task);
+        else
+                loop_ready(loop, &task->ready);
 }
 
 int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_spawn_options *options,
@@ -542,7 +595,7 @@ int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void 
                 task_free(task);
                 return result;
         }
-        start(loop, task);
+        start(loop, task, options->eager);
         *ret_task = task;
         return 0;
 }

@@ -27,6 +27,7 @@ struct weft_spawn_options {
         const char *name;             /* NULL: "Task-<number>"; copied; at most 4095 bytes, the rest is cut off */
         struct weft_context *context; /* NULL: a copy of the current one; else the task runs in this very one */
         size_t stack_size;            /* bytes; 0: the default; rounded up to a size that the pool keeps */
+        bool eager;                   /* it runs at once, up to its first suspension, before spawn returns: it may be done by then */
 };
 
 /* As weft_spawn; options may be NULL. Returns 0, or -ENOMEM, -EPERM, -ESHUTDOWN, -EINVAL (stack_size over 1 GiB). */
@@ -45,6 +46,15 @@ WEFT_PUBLIC int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_
 WEFT_PUBLIC int weft_await(struct weft_task *task);
 
 /*
+ * As weft_await, but when timeout_ns (0: no limit) have passed it cancels the task, waits for its end, and returns -ETIMEDOUT; or
+ * the task's result, where the task swallows that cancel or fails meanwhile (asyncio.wait_for). Another error that leaves the
+ * handle with the caller: -ENOMEM.
+ */
+#define weft_await_timeout(task, timeout_ns) weft_await_timeout_at(WEFT_SITE(NULL), (task), (timeout_ns))
+
+WEFT_PUBLIC int weft_await_timeout_at(const struct weft_site *site, struct weft_task *task, uint64_t timeout_ns);
+
+/*
  * Requests that the task end: its current or next suspension returns -ECANCELED. Counts: see weft_task_cancelling.
  * reason may be NULL; it is copied, and shown to observers. Returns 0, or -EALREADY when the task is done, -EPERM from
  * another thread.
@@ -56,8 +66,17 @@ WEFT_PUBLIC int weft_task_cancel_at(const struct weft_site *site, struct weft_ta
 /* How many cancels were requested and not taken back. */
 WEFT_PUBLIC unsigned weft_task_cancelling(const struct weft_task *task);
 
-/* Takes one request back, never below 0; returns how many are left. */
+/*
+ * Takes one request back, never below 0; returns how many are left. At 0 a cancel that the task has not heard yet is off, as
+ * in CPython from 3.13 on.
+ */
 WEFT_PUBLIC unsigned weft_task_uncancel(struct weft_task *task);
+
+/*
+ * Who asked for the latest cancel, where and why: "Task-3 at server.c:40: too late"; NULL: nobody did, or memory was short.
+ * Borrowed: good until the task is cancelled again, ends (a new call says it again), or is dropped.
+ */
+WEFT_PUBLIC const char *weft_task_cancelled_by(const struct weft_task *task);
 
 /* Lets every other ready task run once. Suspends. Returns 0, -ECANCELED, or -EPERM outside a task. */
 WEFT_PUBLIC int weft_yield(void);
@@ -78,6 +97,32 @@ WEFT_PUBLIC int weft_task_result(struct weft_task *task);
 
 /* Unique in its loop, from 1. */
 WEFT_PUBLIC uint64_t weft_task_number(const struct weft_task *task);
+
+/*
+ * All tasks of this thread's loop that are not done, oldest first: an array, with a reference on each, that the caller gives
+ * back by weft_tasks_unref. Returns 0, -ENOMEM or -EPERM (no loop runs in this thread).
+ */
+WEFT_PUBLIC int weft_all_tasks(struct weft_task ***ret_tasks, size_t *ret_n_tasks);
+
+/* Drops the references and frees the array; NULL is fine. */
+WEFT_PUBLIC void weft_tasks_unref(struct weft_task **tasks, size_t n_tasks);
+
+/*
+ * When the task is done, fn(task, arg) is called from the loop, as by weft_call_soon; soon, where it is done already. Task is
+ * borrowed. It runs in the context given (a reference is taken; NULL: a copy of the current one). Callbacks run in the order of
+ * their adding. Returns 0, -ENOMEM, -EPERM (no loop in this thread), -EXDEV (a task of another loop, or a context of another
+ * thread), -ESHUTDOWN (the loop is closing).
+ */
+typedef void (*weft_done_fn)(struct weft_task *task, void *arg);
+
+#define weft_task_add_done_callback(task, fn, arg, context)                                                            \
+        weft_task_add_done_callback_at(WEFT_SITE(#fn), (task), (fn), (arg), (context))
+
+WEFT_PUBLIC int weft_task_add_done_callback_at(const struct weft_site *site, struct weft_task *task, weft_done_fn fn, void *arg,
+                                               struct weft_context *context);
+
+/* Removes every callback of that function and argument; returns how many. None when the task is done: they are on their way then. */
+WEFT_PUBLIC size_t weft_task_remove_done_callback(struct weft_task *task, weft_done_fn fn, void *arg);
 
 /*
  * Writes "<Task …>" as asyncio's repr, cut off to size bytes with the NUL; returns the length that it would have.
