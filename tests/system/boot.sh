@@ -102,7 +102,8 @@ inner() { # FILES COMMAND...
         mkdir -p /run/systemd/nspawn
         mount -t tmpfs weft-boot /run/systemd/nspawn
         make_blank $root
-        cp -a --no-preserve=ownership -- "$files/." $root/
+        # (a directory /lib there goes into what the link /lib here points to)
+        tar -C "$files" -c . | tar -C $root -x --no-same-owner --no-overwrite-dir --keep-directory-symlink
         make_unit $root
         { echo '#!/bin/bash'; printf 'exec'; printf ' %q' "$@"; echo; } >$io/run
         chmod 755 $io/run

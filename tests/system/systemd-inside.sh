@@ -53,10 +53,10 @@ recorded() { [ "$(sql "SELECT count(*) FROM tasks WHERE workload = 'naps'")" -gt
 result "a SELECT on the history finds finished tasks" "$(until_true recorded)"
 result "the history is for the group weft" \
         "$([ "$(stat -c '%a %U %G' $database)" = "640 weft weft" ] || stat -c '%a %U %G %n' $database)"
-useradd -M -G weft operator && useradd -M stranger
-result "a member of the group may look" "$(quiet runuser -u operator -- weftctl tasks list)"
+useradd -M -G weft weft-reader; useradd -M weft-stranger
+result "a member of the group may look" "$(quiet runuser -u weft-reader -- weftctl tasks list)"
 result "somebody else may not, and exits with 4" \
-        "$(runuser -u stranger -- weftctl tasks list >/dev/null 2>&1; s=$?; [ $s = 4 ] || echo "exit status $s")"
+        "$(runuser -u weft-stranger -- weftctl tasks list >/dev/null 2>&1; s=$?; [ $s = 4 ] || echo "exit status $s")"
 exposure=$(systemd-analyze security --no-pager weftd | sed -n 's/.*exposure level for weftd.service: \([0-9.]*\).*/\1/p')
 result "systemd-analyze security: exposure of ${exposure:-?}, 2.0 at most" \
         "$(awk -v x="${exposure:-10}" 'BEGIN { exit !(x <= 2.0) }' || echo "$exposure")"
