@@ -20,7 +20,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
         (void)state;
-        test_task_leave(&task, 0);
+        test_task_leave(&task, false);
         return 0;
 }
 
@@ -258,7 +258,7 @@ static void the_slot_shows_the_context_that_is_run_in(void **state)
 
 static void a_context_of_several_tasks_is_shown_in_the_slot_of_each(void **state)
 {
-        struct context_user users[3] = {{NULL}};
+        struct context_user users[3] = {{.context = NULL}};
         struct bb_slot slots[3] = {{0}};
 
         (void)state;

@@ -24,7 +24,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
         (void)state;
-        test_task_leave(&task, 0);
+        test_task_leave(&task, false);
         return 0;
 }
 
