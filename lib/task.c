@@ -420,13 +420,18 @@ static int enter_context(struct weft_loop *loop, struct weft_task *task, struct 
 {
         struct coroutine *co = task->co;
 
+        int result;
+
         if (given != NULL) {
+                result = context_adopt(given, &loop->box->heap); /* the slot and the records can only show what lies here */
+                if (result < 0)
+                        return result;
                 context_user_add(&co->user, weft_context_ref(given), task->slot);
                 return 0;
         }
         struct context_user *creator = context_current_user();
-        int result = creator == NULL ? -ENOMEM : context_init_copy(&co->own, &loop->box->heap, creator->context);
 
+        result = creator == NULL ? -ENOMEM : context_init_copy(&co->own, &loop->box->heap, creator->context);
         if (result < 0)
                 return result;
         co->owns_context = true;
