@@ -9,6 +9,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,8 @@ static const char usage[] =
         "  --help       this text\n"
         "  --version    say which version this is\n"
         "\n"
-        "Exit status: 0 ended in order, also by SIGTERM or SIGINT; 1 failed; 2 wrong usage.\n";
+        "Exit status: what weft_main returns, if that is no error; 0 after an orderly end by SIGTERM or SIGINT; 1 failed;\n"
+        "2 wrong usage.\n";
 
 struct module {
         int (*main)(int argc, char **argv);
@@ -69,7 +71,9 @@ static void *open_module(const char *name)
 /* The error's name and text on one line. */
 static int ended(const char *module, int result)
 {
-        if (result >= 0 || (result == -ECANCELED && weft_run_signal() != 0))
+        if (result >= 0) /* a status is what the low byte holds: larger ones must not look like success */
+                return result > UCHAR_MAX ? UCHAR_MAX : result;
+        if (result == -ECANCELED && weft_run_signal() != 0)
                 return EXIT_SUCCESS;
         fprintf(stderr, "weft-host: %s: weft_main ended with %s: %s\n", module,
                 strerrorname_np(-result) != NULL ? strerrorname_np(-result) : "an unknown error", strerror(-result));
