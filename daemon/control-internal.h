@@ -37,6 +37,9 @@ struct control {
         unsigned n_overrides;
 };
 
+/* What a box is told about debug mode. */
+struct debug_setting control_box_setting(const struct control *control, const struct box *box);
+
 /* A change: denied calls are answered and audited here. False: denied. */
 bool control_permit(struct control *control, struct varlink_call *call, const char *command, const char *target);
 void control_audit(struct control *control, const struct varlink_call *call, const char *command, const char *target, const char *result);

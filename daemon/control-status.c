@@ -16,9 +16,27 @@
 #include <unistd.h>
 #include <weft/base.h>
 
-#define SLOW_DEFAULT_NS 100000000U
+#define SLOW_DEFAULT_NS 100000000U /* libweft's */
 
 /* ---- workloads ---- */
+
+/*
+ * What is in force in the loop: a worker that waits takes notice of what it was told when it next runs, and says so then; nothing
+ * happens in it before.
+ */
+static bool loop_debug(const struct control *control, const struct box *box, const struct bb_loop *loop)
+{
+        enum bb_switch told = control_box_setting(control, box).debug;
+
+        return told != BB_SWITCH_OWN ? told == BB_SWITCH_ON : loop->debug != 0;
+}
+
+static uint64_t loop_slow_ns(const struct control *control, const struct box *box, const struct bb_loop *loop)
+{
+        uint64_t told_ns = control_box_setting(control, box).slow_ns;
+
+        return told_ns != 0 ? told_ns : loop->slow_ns != 0 ? loop->slow_ns : SLOW_DEFAULT_NS;
+}
 
 /* What the boxes of one process say together. */
 struct process_view {
@@ -37,7 +55,7 @@ static struct process_view view_process(const struct control *control, pid_t pid
                 if (pid <= 0 || box->pid != pid || reader_loop(box->reader, &loop) < 0)
                         continue;
                 view.tasks += loop.live;
-                view.debug = view.debug || loop.debug != 0;
+                view.debug = view.debug || loop_debug(control, box, &loop);
         }
         return view;
 }
@@ -159,9 +177,8 @@ static const char *guards_name(uint32_t guards)
 }
 
 /* The step in flight, when it has taken longer than the threshold. */
-static void write_blocked(struct json *json, const struct box *box, const struct bb_loop *loop, bool alive)
+static void write_blocked(struct json *json, const struct box *box, const struct bb_loop *loop, uint64_t slow_ns, bool alive)
 {
-        uint64_t slow_ns = loop->slow_ns != 0 ? loop->slow_ns : SLOW_DEFAULT_NS;
         struct task_view view = {.box = box};
         char id[TASK_ID_SIZE];
         bool blocked = false;
@@ -203,9 +220,10 @@ static void write_counters(struct json *json, const struct bb_loop *loop)
         }
 }
 
-static void write_loop(struct json *json, const struct box *box, const struct bb_loop *loop)
+static void write_loop(const struct control *control, struct json *json, const struct box *box, const struct bb_loop *loop)
 {
         bool alive = reader_owner(box->reader) != 0;
+        uint64_t slow_ns = loop_slow_ns(control, box, loop);
 
         json_object_begin(json);
         json_key(json, "workload");
@@ -221,15 +239,15 @@ static void write_loop(struct json *json, const struct box *box, const struct bb
         json_key(json, "state");
         json_text(json, loop_state_name(loop->state));
         json_key(json, "debug");
-        json_bool(json, loop->debug != 0);
+        json_bool(json, loop_debug(control, box, loop));
         json_key(json, "slow_ms");
-        json_ms(json, loop->slow_ns);
+        json_ms(json, slow_ns);
         write_counters(json, loop);
         json_key(json, "lag_ms");
         json_ms(json, loop->lag_ns);
         json_key(json, "lag_max_ms");
         json_ms(json, loop->lag_max_ns);
-        write_blocked(json, box, loop, alive);
+        write_blocked(json, box, loop, slow_ns, alive);
         json_key(json, "guards");
         json_text(json, guards_name(loop->guards));
         json_object_end(json);
@@ -289,7 +307,7 @@ void control_status(struct varlink_call *call, void *arg)
         json_array_begin(json);
         for (size_t i = 0; i < watch_n_boxes(control->options.watch); i++)
                 if (reader_loop(watch_box(control->options.watch, i)->reader, &loop) == 0)
-                        write_loop(json, watch_box(control->options.watch, i), &loop);
+                        write_loop(control, json, watch_box(control->options.watch, i), &loop);
         json_array_end(json);
         varlink_done(call);
 }

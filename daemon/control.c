@@ -124,16 +124,21 @@ bool control_workload_debug(const struct control *control, const struct config_w
         return control->config != NULL && config_workload_debug(control->config, workload);
 }
 
-void control_box_added(struct control *control, const struct box *box)
+struct debug_setting control_box_setting(const struct control *control, const struct box *box)
 {
         struct debug_setting setting = setting_of(control, box->workload);
         const struct config_workload *workload = box->ours && control->config != NULL ? config_find(control->config, box->workload) : NULL;
-        int r;
 
         if (setting.slow_ns == 0 && workload != NULL)
                 setting.slow_ns = config_workload_slow_ns(control->config, workload);
-        /* Also where nothing was said: a weftd before us may have. */
-        r = reader_set_debug(box->reader, setting.debug, setting.slow_ns);
+        return setting;
+}
+
+void control_box_added(struct control *control, const struct box *box)
+{
+        struct debug_setting setting = control_box_setting(control, box);
+        int r = reader_set_debug(box->reader, setting.debug, setting.slow_ns); /* also where nothing was said: a weftd before us may have */
+
         if (r < 0)
                 message_warning("%s: cannot tell it its debug mode: %s", box->name, strerror(-r));
 }

@@ -281,24 +281,24 @@ static struct worker_end classify(const siginfo_t *info, char *text, size_t size
         return (struct worker_end){.how = is_crash(info->si_status) ? RECORDER_CRASHED : RECORDER_KILLED, .signal = info->si_status};
 }
 
-/* Its process has ended: what now? */
-static void worker_next(struct worker *worker, const struct worker_end *end, uint64_t lived_ns)
+/* Its process has ended: what now? True: it is to be started at once. */
+static bool worker_next(struct worker *worker, const struct worker_end *end, uint64_t lived_ns)
 {
         bool failed = end->how != RECORDER_EXITED || end->exit_code != 0;
 
         if (lived_ns >= worker->supervisor->options.settled_ns)
                 worker->delay_ns = 0;
-        if (!worker->wanted || worker->config == NULL) {
-                worker->state = WORKER_STOPPED;
-        } else if (worker->again) {
+        worker->state = WORKER_STOPPED;
+        if (!worker->wanted || worker->config == NULL)
+                return false;
+        if (worker->again) {
                 worker->delay_ns = 0;
                 worker->restarts++;
-                worker_start(worker);
-        } else if (worker->config->restart == CONFIG_RESTART_ALWAYS || (worker->config->restart == CONFIG_RESTART_ON_FAILURE && failed)) {
-                worker_wait(worker, WORKER_WAITING);
-        } else {
-                worker->state = WORKER_STOPPED;
+                return true;
         }
+        if (worker->config->restart == CONFIG_RESTART_ALWAYS || (worker->config->restart == CONFIG_RESTART_ON_FAILURE && failed))
+                worker_wait(worker, WORKER_WAITING);
+        return false;
 }
 
 static void worker_say(const struct worker *worker, bool asked, const struct worker_end *end, pid_t pid)
@@ -338,8 +338,11 @@ static void worker_exit_cb(evutil_socket_t fd, short what, void *arg)
         close(worker->pidfd);
         worker->pidfd = -1;
         worker->pid = 0;
-        worker_next(worker, &end, lived_ns);
+        bool at_once = worker_next(worker, &end, lived_ns);
+
         worker_say(worker, asked, &end, pid);
+        if (at_once)
+                worker_start(worker);
         if (worker->config == NULL)
                 supervisor_remove(supervisor, worker);
         supervisor_check_stopped(supervisor);
