@@ -83,32 +83,30 @@ static char *socket_path(const struct ctl_args *args)
         return n < 0 ? NULL : path;
 }
 
-/* The group that may open the socket, as far as that can be seen; else the directory's. */
-static void group_name(const char *path, char *buffer, size_t size)
+void client_who_may(const char *path, char *buffer, size_t size)
 {
         char *copy = strdup(path), *slash = copy ? strrchr(copy, '/') : NULL;
-        struct stat st;
+        struct stat st = {.st_gid = (gid_t)-1};
         bool seen = stat(path, &st) == 0;
 
         if (!seen && slash && slash > copy) {
                 *slash = '\0';
                 seen = stat(copy, &st) == 0;
         }
+        free(copy);
 
         struct group *group = seen ? getgrgid(st.st_gid) : NULL;
+        const char *name = group ? group->gr_name : "weft";
 
-        if (group)
-                (void)snprintf(buffer, size, "%s", group->gr_name);
-        else if (seen)
-                (void)snprintf(buffer, size, "%u", (unsigned)st.st_gid);
+        if (seen && st.st_gid == 0)
+                (void)snprintf(buffer, size, "be root");
         else
-                (void)snprintf(buffer, size, "weft");
-        free(copy);
+                (void)snprintf(buffer, size, "be in the group '%s' (usermod -aG %s USER, then log in again)", name, name);
 }
 
 static int connect_error(const char *path, int error)
 {
-        char group[128];
+        char who[256];
 
         switch (error) {
         case ENOENT:
@@ -118,9 +116,8 @@ static int connect_error(const char *path, int error)
                                  strcmp(path, SYSTEM_SOCKET) == 0 ? "systemctl start weftd" : "start weftd");
         case EACCES:
         case EPERM:
-                group_name(path, group, sizeof group);
-                return ctl_error(CTL_NOT_PERMITTED, "not permitted to open %s: that needs the group '%s' (usermod -aG %s USER, then log in again)",
-                                 path, group, group);
+                client_who_may(path, who, sizeof who);
+                return ctl_error(CTL_NOT_PERMITTED, "not permitted to open %s: %s", path, who);
         case EPROTOTYPE:
         case ENOTSOCK:
                 return ctl_error(CTL_NO_DAEMON, "%s is not weftd's socket (name it with -s)", path);
@@ -341,15 +338,6 @@ static int client_message(struct client *client, struct scan_span *ret_message)
 
 /* ---- replies ---- */
 
-static int permission_error(const struct client *client)
-{
-        char group[128];
-
-        group_name(client->path, group, sizeof group);
-        return ctl_error(CTL_NOT_PERMITTED, "weftd does not permit you %s: be root, its own user, or in its control group ('%s', or what control { group } "
-                         "of its configuration says)", client->method, group);
-}
-
 /* Says what an error reply means. Exit code, never CTL_DONE. */
 static int client_error(const struct client *client, struct scan_span reply)
 {
@@ -372,7 +360,8 @@ static int client_error(const struct client *client, struct scan_span reply)
         else if (strcmp(name, "Busy") == 0)
                 r = ctl_error(CTL_FAILED, "weftd cannot do that now: %s", client_string(parameters, "reason"));
         else if (strcmp(name, "PermissionDenied") == 0)
-                r = permission_error(client);
+                r = ctl_error(CTL_NOT_PERMITTED, "weftd does not permit you %s: be root, its own user, or in the group of control { group } of its configuration",
+                              client->method);
         else if (strcmp(name, "InvalidParameter") == 0)
                 r = ctl_error(CTL_USAGE, "weftd refuses the value of '%s'", client_string(parameters, "parameter"));
         else if (strcmp(name, "MethodNotFound") == 0 || strcmp(name, "MethodNotImplemented") == 0 || strcmp(name, "InterfaceNotFound") == 0)

@@ -43,6 +43,9 @@ int client_call(struct client *client, const char *method, json_t *parameters, j
 /* As client_call, on a connection of its own. */
 int client_call_once(const struct ctl_args *args, const char *method, json_t *parameters, json_t **ret_parameters);
 
+/* What somebody must be who may open this socket or file, as far as that can be seen: "be in the group 'weft' (…)". */
+void client_who_may(const char *path, char *buffer, size_t size);
+
 /* ---- reading replies: what is missing or of another type reads as "", 0 or false, and NULL for maybe ---- */
 
 const char *client_string(const json_t *object, const char *key);

@@ -240,9 +240,12 @@ static int check_file(const char *path)
         if (stat(path, &st) < 0 && (errno == ENOENT || errno == ENOTDIR))
                 return ctl_error(CTL_NO_SUCH, "no history at %s (weftd has recorded none there; name another with --db)", path);
         if (access(path, R_OK) < 0) {
-                if (errno == EACCES)
-                        return ctl_error(CTL_NOT_PERMITTED, "not permitted to read %s: that needs the group of weftd's socket (weft)", path);
-                return ctl_error(CTL_FAILED, "cannot read %s: %s", path, strerror(errno));
+                char who[256];
+
+                if (errno != EACCES)
+                        return ctl_error(CTL_FAILED, "cannot read %s: %s", path, strerror(errno));
+                client_who_may(path, who, sizeof who);
+                return ctl_error(CTL_NOT_PERMITTED, "not permitted to read %s: %s", path, who);
         }
         if (!S_ISREG(st.st_mode))
                 return ctl_error(CTL_FAILED, "%s is not a history: it is not a file", path);

@@ -163,8 +163,16 @@ void output_json_string(const char *text, size_t size)
 
         (void)putc_unlocked('"', stdout);
         while (p < end) {
-                size_t n = units_utf8_length(p, end);
+                const unsigned char *start = p;
                 const char *at;
+
+                while (p < end && *p >= 0x20 && *p < 0x80 && *p != '"' && *p != '\\')
+                        p++;
+                (void)fwrite_unlocked(start, 1, (size_t)(p - start), stdout);
+                if (p == end)
+                        break;
+
+                size_t n = units_utf8_length(p, end);
 
                 if (n == 0) {
                         (void)fputs("\xef\xbf\xbd", stdout);

@@ -13,8 +13,53 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Decimal digits of value, without printf: an export has ten numbers a row. */
+static char *put_digits(char *p, uint64_t value, unsigned n_least)
+{
+        char digits[20];
+        unsigned n = 0;
+
+        do
+                digits[n++] = (char)('0' + value % 10);
+        while ((value /= 10) > 0 || n < n_least);
+        while (n > 0)
+                *p++ = digits[--n];
+        return p;
+}
+
+/*
+ * Durations are whole nanoseconds in milliseconds: n / 10^6. Such a division rounds to the double nearest to that decimal, so the decimal
+ * with six places reads back as the same number. false: it is another kind of number.
+ */
+static bool format_millionths(char *p, double value)
+{
+        double scaled = value * 1e6;
+
+        if (!(scaled > -1e15 && scaled < 1e15))
+                return false;
+
+        int64_t n = (int64_t)(scaled + (scaled < 0 ? -0.5 : 0.5));
+
+        if ((double)n / 1e6 != value || (n == 0 && signbit(value)))
+                return false;
+        if (n < 0)
+                *p++ = '-';
+
+        uint64_t size = n < 0 ? -(uint64_t)n : (uint64_t)n;
+        char *end = put_digits(p, size / 1000000, 1);
+
+        *end = '.';
+        end = put_digits(end + 1, size % 1000000, 6);
+        while (end[-1] == '0' && end[-2] != '.')
+                end--;
+        *end = '\0';
+        return true;
+}
+
 void rows_format_real(char buffer[static ROWS_NUMBER_SIZE], double value)
 {
+        if (format_millionths(buffer, value))
+                return;
         if (isinf(value)) {
                 (void)snprintf(buffer, ROWS_NUMBER_SIZE, value > 0 ? "1e999" : "-1e999");
                 return;
@@ -47,19 +92,22 @@ void rows_json_value(const struct history_value *value)
                 (void)fputs("null", stdout);
                 break;
         case HISTORY_INTEGER:
-                (void)printf("%lld", (long long)value->integer);
+                if (value->integer < 0)
+                        (void)putc_unlocked('-', stdout);
+                *put_digits(number, value->integer < 0 ? -(uint64_t)value->integer : (uint64_t)value->integer, 1) = '\0';
+                (void)fputs_unlocked(number, stdout);
                 break;
         case HISTORY_REAL:
                 rows_format_real(number, value->real);
-                (void)fputs(number, stdout);
+                (void)fputs_unlocked(number, stdout);
                 break;
         case HISTORY_TEXT:
                 output_json_string(value->text, value->size);
                 break;
         case HISTORY_BLOB:
-                (void)putchar('"');
+                (void)putchar_unlocked('"');
                 put_hex(value->text, value->size);
-                (void)putchar('"');
+                (void)putchar_unlocked('"');
                 break;
         }
 }
@@ -74,13 +122,13 @@ static void csv_text(const char *text, size_t size)
                 (void)fwrite(text, 1, size, stdout);
                 return;
         }
-        (void)putchar('"');
+        (void)putchar_unlocked('"');
         for (size_t i = 0; i < size; i++) {
                 if (text[i] == '"')
                         (void)putc_unlocked('"', stdout);
                 (void)putc_unlocked(text[i], stdout);
         }
-        (void)putchar('"');
+        (void)putchar_unlocked('"');
 }
 
 void rows_csv_value(const struct history_value *value)
@@ -99,9 +147,9 @@ static void json_row(const struct history *history)
                 struct history_value value = history_value(history, i);
                 const char *name = history_column(history, i);
 
-                (void)putchar(i == 0 ? '{' : ',');
+                (void)putchar_unlocked(i == 0 ? '{' : ',');
                 output_json_string(name, strlen(name));
-                (void)putchar(':');
+                (void)putchar_unlocked(':');
                 rows_json_value(&value);
         }
         (void)fputs("}\n", stdout);
@@ -111,7 +159,7 @@ static void csv_heading(const struct history *history)
 {
         for (size_t i = 0; i < history_n_columns(history); i++) {
                 if (i > 0)
-                        (void)putchar(',');
+                        (void)putchar_unlocked(',');
                 csv_text(history_column(history, i), strlen(history_column(history, i)));
         }
         (void)fputs("\r\n", stdout);
@@ -123,7 +171,7 @@ static void csv_row(const struct history *history)
                 struct history_value value = history_value(history, i);
 
                 if (i > 0)
-                        (void)putchar(',');
+                        (void)putchar_unlocked(',');
                 rows_csv_value(&value);
         }
         (void)fputs("\r\n", stdout);
