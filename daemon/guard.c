@@ -6,8 +6,8 @@
  * A thread arms its jump buffer, touches the memory, disarms. The handler jumps back only when its own thread is armed
  * and the signal is a fault (not one that somebody sent); everything else goes to the handler that was there before.
  *
- * The signal is not blocked in its handler (SA_NODEFER), so the jump has no signal mask to restore and arming
- * costs no system call. What runs armed is only loads, stores and arithmetic on locals that are dead after a jump.
+ * The handler puts the signal mask back before it jumps, so that arming has none to save and costs no system call. What
+ * runs armed is only loads, stores and arithmetic on locals that are dead after a jump.
  */
 
 #include "guard.h"
@@ -17,6 +17,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
+#include <ucontext.h>
 
 static _Thread_local sigjmp_buf guard_env;
 static _Thread_local volatile sig_atomic_t guard_armed;
@@ -47,6 +48,8 @@ static void guard_handler(int number, siginfo_t *info, void *ucontext)
 {
         if (guard_armed && info->si_code > 0) {
                 guard_armed = 0;
+                /* What came between us and the kernel (a sanitizer's handler) may have blocked signals: the jump leaves them so. */
+                (void)pthread_sigmask(SIG_SETMASK, &((const ucontext_t *)ucontext)->uc_sigmask, NULL);
                 siglongjmp(guard_env, 1);
         }
         guard_chain(number, info, ucontext);
