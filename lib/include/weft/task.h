@@ -30,7 +30,10 @@ struct weft_spawn_options {
         bool eager;                   /* it runs at once, up to its first suspension, before spawn returns: it may be done by then */
 };
 
-/* As weft_spawn; options may be NULL. Returns 0, or -ENOMEM, -EPERM, -ESHUTDOWN, -EINVAL (stack_size over 1 GiB). */
+/*
+ * As weft_spawn; options may be NULL. Returns 0, or -ENOMEM, -EPERM, -ESHUTDOWN, -EINVAL (stack_size over 1 GiB), -EXDEV
+ * (another thread's context).
+ */
 #define weft_spawn_with(fn, arg, options, ret_task) weft_spawn_with_at(WEFT_SITE(#fn), (fn), (arg), (options), (ret_task))
 
 WEFT_PUBLIC struct weft_task *weft_spawn_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg);
