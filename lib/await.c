@@ -214,10 +214,10 @@ int task_cancel(struct weft_task *task, const char *by, const char *reason)
         note_request(last, text, now_ns);
         heap_unref(heap, text);
 
-        if (last->slot->state == BB_TASK_WAITING)
-                task_wake(last, BB_WAKE_TASK, -ECANCELED, now_ns);
-        else
+        if (last->slot->state != BB_TASK_WAITING)
                 last->co->must_cancel = true;
+        else if (last->slot->wait != BB_WAIT_FUTURE || !future_cancel_awaited(last->slot)) /* whose end wakes it */
+                task_wake(last, BB_WAKE_TASK, -ECANCELED, now_ns);
         return 0;
 }
 

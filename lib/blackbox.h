@@ -227,10 +227,10 @@ enum bb_wait {
         BB_WAIT_FD_READ = 2,  /* wait_object: fd */
         BB_WAIT_FD_WRITE = 3, /* wait_object: fd */
         BB_WAIT_TASK = 4,     /* wait_object: the awaited task's number */
-        BB_WAIT_FUTURE = 5,
-        BB_WAIT_MUTEX = 6,    /* wait_object: address; wait_owner: number of the task that holds it */
+        BB_WAIT_FUTURE = 5,   /* wait_object: address of the struct weft_future; of the objects below: theirs */
+        BB_WAIT_MUTEX = 6,    /* wait_owner: number of the task that holds it; of many who wait for one object only the first say */
         BB_WAIT_SEMAPHORE = 7,
-        BB_WAIT_EVENT = 8,
+        BB_WAIT_EVENT = 8,    /* also: in weft_queue_join, the queue's */
         BB_WAIT_CONDITION = 9,
         BB_WAIT_QUEUE_GET = 10,
         BB_WAIT_QUEUE_PUT = 11,

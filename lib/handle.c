@@ -35,36 +35,65 @@ struct weft_handle *weft_handle_unref(struct weft_handle *handle)
 static void let_go(struct weft_handle *handle)
 {
         forget(handle);
+        if (handle->release != NULL)
+                handle->release(handle->arg);
         weft_handle_unref(handle);
 }
 
-static struct weft_handle *make(const struct weft_site *site, weft_callback_fn fn, void *arg)
+/* The context for a handle: a copy of the current one, or the given one itself. */
+static int enter_context(struct weft_loop *loop, struct weft_handle *handle, struct weft_context *given)
+{
+        int result;
+
+        if (given == NULL)
+                return weft_context_copy_current(&handle->context);
+        result = context_adopt(given, &loop->box->heap);
+        if (result == 0)
+                handle->context = weft_context_ref(given);
+        return result;
+}
+
+int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context, struct weft_handle **ret_handle)
 {
         struct weft_loop *loop = weft__loop;
         struct weft_handle *handle;
+        int result;
 
-        if (loop == NULL || loop->closing) {
-                errno = loop == NULL ? EPERM : ESHUTDOWN;
-                return NULL;
-        }
+        if (loop == NULL || loop->closing)
+                return loop == NULL ? -EPERM : -ESHUTDOWN;
         handle = calloc(1, sizeof(*handle));
-        if (handle == NULL || weft_context_copy_current(&handle->context) < 0) {
+        if (handle == NULL)
+                return -ENOMEM;
+        result = enter_context(loop, handle, context);
+        if (result < 0) {
                 free(handle);
-                errno = ENOMEM;
-                return NULL;
+                return result;
         }
         handle->ready.is_handle = true;
         handle->refs = 2;
         handle->timer.kind = TIMER_HANDLE;
-        handle->loop = loop;
         handle->site = site;
         handle->fn = fn;
         handle->arg = arg;
+        handle->loop = loop;
         handle->pending_next = loop->handles;
         handle->pending_link = &loop->handles;
         if (loop->handles != NULL)
                 loop->handles->pending_link = &handle->pending_next;
         loop->handles = handle;
+        *ret_handle = handle;
+        return 0;
+}
+
+static struct weft_handle *make(const struct weft_site *site, weft_callback_fn fn, void *arg)
+{
+        struct weft_handle *handle;
+        int result = handle_new(site, fn, arg, NULL, &handle);
+
+        if (result < 0) {
+                errno = -result;
+                return NULL;
+        }
         return handle;
 }
 

@@ -2,13 +2,15 @@
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H
 
-/* All of weft: tasks, the loop, descriptors, context variables, debug mode. */
+/* All of weft: tasks, the loop, descriptors, futures and synchronisation, context variables, debug mode. */
 
 #include <weft/base.h>
 #include <weft/context.h>
 #include <weft/debug.h>
+#include <weft/future.h>
 #include <weft/io.h>
 #include <weft/loop.h>
+#include <weft/sync.h>
 #include <weft/task.h>
 
 #endif
