@@ -30,6 +30,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <weft/debug.h>
 
 #define CONFIG_FILE WEFT_SYSCONFDIR "/weft/weftd.conf"
 #define CONFIG_DIRECTORY WEFT_SYSCONFDIR "/weft/conf.d"
@@ -394,6 +395,13 @@ static void raise_descriptor_limit(void)
         (void)setrlimit(RLIMIT_NOFILE, &limit); /* the old one then stays */
 }
 
+/* What the parts that also serve libweft log goes where everything else of weftd goes. */
+static void log_cb(enum weft_log_level level, const char *text, void *arg)
+{
+        (void)arg;
+        message(level >= WEFT_LOG_ERROR ? MESSAGE_ERROR : level >= WEFT_LOG_WARNING ? MESSAGE_WARNING : MESSAGE_INFO, "%s", text);
+}
+
 static int daemon_start(struct daemon *daemon)
 {
         struct event_config *event_config = event_config_new();
@@ -406,6 +414,8 @@ static int daemon_start(struct daemon *daemon)
                 return failed(r, "the configuration", why);
         }
         (void)signal(SIGPIPE, SIG_IGN);
+        weft_log_set_level(WEFT_LOG_INFO);
+        weft_log_set_function(log_cb, NULL);
         raise_descriptor_limit();
         if (event_config != NULL) {
                 (void)event_config_set_flag(event_config, EVENT_BASE_FLAG_PRECISE_TIMER);
