@@ -6,6 +6,7 @@
 #include "future-internal.h"
 #include "log.h"
 #include "loop-internal.h"
+#include "threadsafe.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -227,7 +228,7 @@ int weft_task_cancel_at(const struct weft_site *site, struct weft_task *task, co
         char by[512], name[256];
 
         if (loop == NULL || task->loop != loop)
-                return -EPERM;
+                return loop_missing();
         if (loop->current != NULL) {
                 task_name(loop->current, name, sizeof(name));
                 (void)snprintf(by, sizeof(by), "%s at %s:%d", name, site->file, site->line);

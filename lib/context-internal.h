@@ -50,6 +50,9 @@ extern _Thread_local struct context_user *weft__user __attribute__((tls_model("i
 /* The current one; makes the thread's own, empty, at first use. NULL: no memory. */
 struct context_user *context_current_user(void);
 
+/* As context_init_copy, for a counted one of this thread, in memory from malloc: it has one reference. */
+int context_init_counted(struct weft_context *context, struct weft_heap *heap, struct weft_context *source);
+
 /* As context_init_copy, from another heap. */
 int context_init_import(struct weft_context *context, struct weft_heap *heap, struct weft_context *source);
 
@@ -118,6 +121,9 @@ extern _Thread_local struct context_thread *context__thread __attribute__((tls_m
 
 /* This thread's; made at first use. NULL: no memory. */
 struct context_thread *context_thread(void);
+
+/* Makes this thread's own context empty and new, as if nothing had been set in it. No user but the thread may be in it. */
+void context_thread_clear(void);
 
 /* A new version. */
 uint64_t context_next_version(void);

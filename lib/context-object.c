@@ -172,6 +172,18 @@ int context_adopt(struct weft_context *context, struct weft_heap *heap)
 
 /* ---- new, copy, ref ---- */
 
+int context_init_counted(struct weft_context *context, struct weft_heap *heap, struct weft_context *source)
+{
+        int r = context_init_copy(context, heap, source);
+
+        if (r < 0)
+                return r;
+        context->refs = 1;
+        context->thread = heap_thread();
+        context_link(context, heap);
+        return 0;
+}
+
 static int context_new(struct weft_context *source, struct weft_context **ret_context)
 {
         struct context_user *user = context_current_user();
@@ -182,13 +194,10 @@ static int context_new(struct weft_context *source, struct weft_context **ret_co
         context = malloc(sizeof(*context));
         if (!context)
                 return -ENOMEM;
-        if (context_init_copy(context, user->context->heap, source) < 0) {
+        if (context_init_counted(context, user->context->heap, source) < 0) {
                 free(context);
                 return -ENOMEM;
         }
-        context->refs = 1;
-        context->thread = heap_thread();
-        context_link(context, context->heap);
         *ret_context = context;
         return 0;
 }

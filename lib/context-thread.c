@@ -110,6 +110,24 @@ struct context_thread *context_thread(void)
         return thread;
 }
 
+void context_thread_clear(void)
+{
+        struct context_thread *thread = context__thread;
+
+        /* What is released may call users' functions, which may set variables again: they will not go on doing so for ever. */
+        for (unsigned i = 0; thread && i < 4; i++) {
+                struct weft_context old = thread->context;
+
+                if (old.version == 0 && old.id == 0)
+                        return;
+                context_user_remove(&thread->user);
+                (void)context_init_copy(&thread->context, &thread->heap, NULL); /* cannot fail without a source */
+                context_user_add(&thread->user, &thread->context, NULL);
+                old.users = NULL;
+                context_deinit(&old);
+        }
+}
+
 struct context_user *context_current_user(void)
 {
         if (!weft__user) {

@@ -163,6 +163,34 @@ int hamt_import(const struct hamt_translation *translation, uint32_t root, uint3
         return 0;
 }
 
+static uint64_t block_bytes(const struct weft_heap *heap, uint32_t ref)
+{
+        return heap_class_bytes(((const struct bb_block *)heap_at(heap, ref))->size_class);
+}
+
+uint64_t hamt_import_bytes(const struct weft_heap *from, uint32_t root)
+{
+        struct bb_block *block = heap_at(from, root);
+        uint64_t bytes = root == 0 ? 0 : block_bytes(from, root);
+
+        if (root == 0)
+                return 0;
+        if (block->kind == BB_BLOCK_ARRAY) {
+                for (unsigned i = 0; i < 32; i++)
+                        bytes += hamt_import_bytes(from, ((struct bb_array *)block)->children[i]);
+                return bytes;
+        }
+        for (unsigned i = 0; i < block->count; i++) {
+                const struct bb_entry *entry = &node_entries(block)[i];
+
+                if (entry->key == 0)
+                        bytes += hamt_import_bytes(from, entry->value);
+                else
+                        bytes += block_bytes(from, entry->key) + block_bytes(from, entry->value);
+        }
+        return bytes;
+}
+
 bool hamt_equal(const struct hamt_translation *translation, uint32_t to_root, uint32_t from_root,
                 bool (*equal)(const struct weft_heap *to, uint32_t to_value, const struct weft_heap *from, uint32_t from_value))
 {

@@ -65,6 +65,9 @@ struct hamt_translation {
 /* Copies the map at root in `from` into `to`, node by node. 0 or -ENOMEM, also when key gives 0. */
 int hamt_import(const struct hamt_translation *translation, uint32_t root, uint32_t *ret_root);
 
+/* What a copy of the map and of the blocks of its variables takes at most in an empty heap. */
+uint64_t hamt_import_bytes(const struct weft_heap *from, uint32_t root);
+
 /* Whether both maps have the same variables and, by equal, the same values. Only key of the translation is used. */
 bool hamt_equal(const struct hamt_translation *translation, uint32_t to_root, uint32_t from_root,
                 bool (*equal)(const struct weft_heap *to, uint32_t to_value, const struct weft_heap *from, uint32_t from_value));

@@ -5,6 +5,7 @@
  */
 
 #include "loop-internal.h"
+#include "threadsafe.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +21,8 @@ static void forget(struct weft_handle *handle)
                 handle->pending_link = NULL;
         }
         timer_remove(&loop->timers, &handle->timer);
+        if (handle->remote)
+                mail_call_ended(loop);
         handle->context = weft_context_unref(handle->context);
         handle->loop = NULL;
 }
@@ -53,6 +56,16 @@ static int enter_context(struct weft_loop *loop, struct weft_handle *handle, str
         return result;
 }
 
+void handle_link(struct weft_loop *loop, struct weft_handle *handle)
+{
+        handle->loop = loop;
+        handle->pending_next = loop->handles;
+        handle->pending_link = &loop->handles;
+        if (loop->handles != NULL)
+                loop->handles->pending_link = &handle->pending_next;
+        loop->handles = handle;
+}
+
 int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context, struct weft_handle **ret_handle)
 {
         struct weft_loop *loop = weft__loop;
@@ -60,7 +73,7 @@ int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, str
         int result;
 
         if (loop == NULL || loop->closing)
-                return loop == NULL ? -EPERM : -ESHUTDOWN;
+                return loop == NULL ? loop_missing() : -ESHUTDOWN;
         handle = calloc(1, sizeof(*handle));
         if (handle == NULL)
                 return -ENOMEM;
@@ -75,12 +88,7 @@ int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, str
         handle->site = site;
         handle->fn = fn;
         handle->arg = arg;
-        handle->loop = loop;
-        handle->pending_next = loop->handles;
-        handle->pending_link = &loop->handles;
-        if (loop->handles != NULL)
-                loop->handles->pending_link = &handle->pending_next;
-        loop->handles = handle;
+        handle_link(loop, handle);
         *ret_handle = handle;
         return 0;
 }

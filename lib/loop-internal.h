@@ -20,6 +20,7 @@
 
 struct event;
 struct event_base;
+struct executor;
 struct fd_entry;
 struct reporter;
 
@@ -27,6 +28,7 @@ struct weft_handle {
         struct ready ready; /* first */
         bool cancelled;
         bool done;
+        bool remote; /* from another thread: weft_call_soon_threadsafe */
         unsigned refs;
         struct timer timer;
         struct weft_loop *loop; /* NULL: the loop is closed */
@@ -56,7 +58,7 @@ struct weft_loop {
         struct fiber dead_fiber; /* of the task that ended last */
         struct stack_pool *stacks;
         uint64_t own_slow_ns;
-        bool own_debug;
+        bool own_debug; /* atomic: loop_missing asks from other threads */
         bool closing; /* no more spawns */
         bool stopping; /* a second signal */
 
@@ -89,6 +91,10 @@ struct weft_loop {
         unsigned n_fds;
 
         void *alternate_stack; /* overflow.c's */
+        struct executor *executor;  /* NULL: not used yet */
+        struct weft_loop_ref *ref;  /* NULL: nobody has asked */
+        struct weft_loop *next_loop, **loop_link; /* the process's loops */
+
         struct weft_task *main_task; /* borrowed */
         int run_signal;
         uint64_t iteration_steps;
@@ -136,7 +142,7 @@ static inline bool loop_debug(const struct weft_loop *loop)
 {
         uint32_t says = BB_LOAD(loop->box->observer->debug);
 
-        return says == BB_SWITCH_OWN ? loop->own_debug : says == BB_SWITCH_ON;
+        return says == BB_SWITCH_OWN ? __atomic_load_n(&loop->own_debug, __ATOMIC_RELAXED) : says == BB_SWITCH_ON;
 }
 
 static inline uint64_t loop_slow_ns(const struct weft_loop *loop)
@@ -156,6 +162,7 @@ void loop_run_until_done(struct weft_loop *loop, struct weft_task *task);
 void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg);
 
 /* ---- handle.c ---- */
+void handle_link(struct weft_loop *loop, struct weft_handle *handle); /* one that is not called yet */
 
 /*
  * A handle of the loop, not to be called yet: loop_ready(loop, &handle->ready) has it called. It runs in the context, or

@@ -9,11 +9,14 @@
 
 #include "loop-internal.h"
 
+#include "executor.h"
 #include "log.h"
+#include "threadsafe.h"
 #include "overflow.h"
 
 #include <errno.h>
 #include <event2/event.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +78,8 @@ static void command_cb(evutil_socket_t fd, short what, void *arg)
                 loop->commands_done++;
         }
         __atomic_store_n(&loop->box->loop->commands_done, loop->commands_done, __ATOMIC_RELEASE);
+        if (loop->ref != NULL)
+                mail_deliver(loop);
 }
 
 /* ---- signals ---- */
@@ -251,13 +256,19 @@ static void libevent_log_cb(int severity, const char *message)
                     "libevent: %s", message);
 }
 
+static void set_libevent_log(void)
+{
+        event_set_log_callback(libevent_log_cb);
+}
+
 static int make_base(struct weft_loop *loop)
 {
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
         struct event_config *config = event_config_new();
 
         if (config == NULL)
                 return -ENOMEM;
-        event_set_log_callback(libevent_log_cb);
+        (void)pthread_once(&once, set_libevent_log);
         /* without PRECISE_TIMER a timer of 100 us fires after 4 ms */
         (void)event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER | EVENT_BASE_FLAG_NOLOCK);
         loop->base = event_base_new_with_config(config);
@@ -368,7 +379,9 @@ static void free_event(struct event *event)
 struct weft_loop *loop_free(struct weft_loop *loop)
 {
         overflow_end(loop);
+        loop->executor = executor_free(loop->executor);
         handles_drop_all(loop);
+        weft_loop_ref_unref(loop->ref);
         tasks_free_kept(loop);
         fds_deinit(loop);
         free_event(loop->signal_events[0]);

@@ -6,6 +6,7 @@
 
 #include "log.h"
 #include "loop-internal.h"
+#include "threadsafe.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,6 +20,7 @@ static _Thread_local int last_signal;
  */
 static void forked_cb(void)
 {
+        threadsafe_forked();
         weft__loop = NULL;
         weft__user = NULL;
 }
@@ -74,6 +76,7 @@ static void cancel_rest(struct weft_loop *loop)
                 }
                 weft_task_unref(task);
         }
+        mail_close(loop);
         run_callbacks(loop);
         report_rest(loop, tasks, n_tasks);
 }
@@ -113,6 +116,7 @@ int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, c
         if (result < 0)
                 return result;
         weft__loop = loop;
+        loops_add(loop);
         spawn.name = options->name;
         result = weft_spawn_with_at(site, fn, arg, &spawn, &task);
         if (result == 0) {
@@ -127,6 +131,7 @@ int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, c
                 log_debug("Close %s", repr);
         }
         weft__loop = NULL;
+        loops_remove(loop);
         loop_free(loop);
         return result;
 }
@@ -146,8 +151,8 @@ uint64_t weft_time(void)
 int weft_set_debug(bool debug)
 {
         if (weft__loop == NULL)
-                return -EPERM;
-        weft__loop->own_debug = debug;
+                return loop_missing();
+        __atomic_store_n(&weft__loop->own_debug, debug, __ATOMIC_RELAXED);
         return 0;
 }
 

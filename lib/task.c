@@ -12,6 +12,7 @@
 
 #include "log.h"
 #include "loop-internal.h"
+#include "threadsafe.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -583,7 +584,7 @@ int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void 
         int result;
 
         if (loop == NULL)
-                return -EPERM;
+                return loop_missing();
         if (loop->closing)
                 return -ESHUTDOWN;
         if (options == NULL)

@@ -2,15 +2,17 @@
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H
 
-/* All of weft: tasks, the loop, descriptors, futures and synchronisation, context variables, debug mode. */
+/* All of weft: tasks, groups of them, the loop, descriptors, futures and synchronisation, context variables, debug mode. */
 
 #include <weft/base.h>
 #include <weft/context.h>
 #include <weft/debug.h>
 #include <weft/future.h>
+#include <weft/group.h>
 #include <weft/io.h>
 #include <weft/loop.h>
 #include <weft/sync.h>
 #include <weft/task.h>
+#include <weft/thread.h>
 
 #endif
