@@ -74,6 +74,12 @@ def alive(pid):
         return False
 
 
+def box_offset(word):
+    """Where in a black box file one of its words is."""
+    lines = subprocess.run([program("tests/system/layout")], capture_output=True, text=True, check=True).stdout.split()
+    return int(lines[lines.index(word) + 1])
+
+
 class Varlink:
     """A client with nothing of weft's own code in it."""
 

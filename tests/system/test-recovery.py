@@ -14,10 +14,10 @@ FINISHED = "SELECT count(*) FROM tasks WHERE workload = 'burst' AND coro = 'burs
 
 
 class Burst(Weftd):
-    def __init__(self, **options):
-        super().__init__(**options)
+    def __init__(self, rate=RATE):
+        super().__init__()
         self.count_file = os.path.join(self.directory, "count")
-        self.configure(NAPS + workload("burst", program("tests/system/burst"), RATE, self.count_file))
+        self.configure(NAPS + workload("burst", program("tests/system/burst"), rate, self.count_file))
 
     def count(self):
         """How many tasks have finished, by the workload's own count."""
@@ -85,6 +85,26 @@ def worker_killed():
         weftd.check_history()
 
 
+@test("while weftd does not run, a ring that is full drops records, and the gap says how many")
+def ring_full():
+    records = 1 << 18
+    with Burst(rate=400000 // SCALE) as weftd:
+        weftd.running("burst")
+        weftd.process.send_signal(signal.SIGSTOP)
+        try:
+            weftd.wait_more(records + 100000 // SCALE)
+        finally:
+            weftd.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: weftd.query("SELECT 1 FROM gaps"), "the gap is in the history")
+        check(weftd.json("status")[0]["recorder"]["dropped"] > 0, "status says nothing of the drops")
+        weftd.stop()
+        finished, recorded = weftd.count(), weftd.value(FINISHED)
+        dropped = weftd.value("SELECT sum(dropped) FROM gaps WHERE workload = 'burst'")
+        slow = 10  # (a slow step that is dropped is a record, too)
+        check(finished <= recorded + dropped <= finished + slow, f"{finished} have finished, {recorded} are recorded, {dropped} dropped")
+        weftd.check_history()
+
+
 @test("a black box left by a pid that now is somebody else's is recorded, and the somebody left in peace")
 def recycled_pid():
     with Weftd("") as weftd:
@@ -104,10 +124,10 @@ def recycled_pid():
         try:
             renamed = os.path.join(weftd.runtime, f"burst.{bystander.pid}.1.blackbox")
             os.rename(os.path.join(weftd.runtime, boxes[0]), renamed)
-            with open(renamed, "r+b") as file:  # bb_header.pid
-                file.seek(96)
+            with open(renamed, "r+b") as file:
+                file.seek(box_offset("pid"))
                 check_equal(struct.unpack("<i", file.read(4))[0], worker.pid, "bb_header.pid")
-                file.seek(96)
+                file.seek(box_offset("pid"))
                 file.write(struct.pack("<i", bystander.pid))
 
             weftd.start()

@@ -53,11 +53,16 @@ def full_ring():
     directory = tempfile.mkdtemp(prefix="weft-", dir="/tmp")
     try:
         count = os.path.join(directory, "count")
-        result = in_tmpfs("4m", ["timeout", "--preserve-status", "-s", "TERM", "2", program("tests/system/burst"), "100000", count])
+        # After the end, bb_loop.ring_dropped of the box.
+        script = ('timeout --preserve-status -s TERM 2 "$0" 100000 "$1" || exit; '
+                  f'od -An -t u8 -j {box_offset("ring_dropped")} -N 8 "$WEFT_BLACKBOX_DIR"/*.blackbox')
+        result = in_tmpfs("4m", ["sh", "-c", script, program("tests/system/burst"), count])
         check_equal(result.returncode, 0, f"exit status of burst, which says {result.stderr!r}")
         with open(count, "rb") as file:
             finished = int.from_bytes(file.read(8), "little")
+        dropped = int(result.stdout)
         check(finished > 100000 / SCALE, f"only {finished} tasks have finished")
+        check(0 < dropped <= finished + 10, f"{finished} tasks have finished, {dropped} records are said to be dropped")
     finally:
         shutil.rmtree(directory)
 
