@@ -250,14 +250,20 @@ unsigned weft_task_uncancel(struct weft_task *task)
         task->cancel_requests--;
         if (task->slot != NULL) {
                 struct bb_slot *slot = task->slot;
+                uint32_t taken_back = 0;
 
                 seq_begin(&slot->seq);
                 BB_STORE(slot->cancel_requests, task->cancel_requests);
                 if (task->cancel_requests == 0) {
+                        /* As if it had never been: the history is not to say that the task swallowed a cancel. */
                         BB_STORE(slot->flags, slot->flags & ~(uint32_t)BB_TASK_CANCELLING);
+                        taken_back = slot->cancel;
+                        BB_STORE(slot->cancel, 0);
+                        BB_STORE(slot->cancel_requested_ns, 0);
                         task->co->must_cancel = false;
                 }
                 seq_end(&slot->seq);
+                heap_unref(&task->loop->box->heap, taken_back);
         }
         return task->cancel_requests;
 }

@@ -383,7 +383,8 @@ static int cancels_itself_and_ends(void *arg)
 
         CHECK(weft_task_cancel(self, NULL) == 0);
         if (arg != NULL)
-                CHECK(weft_task_uncancel(self) == 0 && weft_yield() == 0);
+                CHECK(weft_task_cancelled_by(self) != NULL && weft_task_uncancel(self) == 0 && weft_task_cancelled_by(self) == NULL &&
+                      weft_yield() == 0);
         return 5;
 }
 

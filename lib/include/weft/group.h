@@ -63,7 +63,7 @@ WEFT_PUBLIC int weft_group_spawn_at(const struct weft_site *site, struct weft_gr
  */
 WEFT_PUBLIC int weft_group_await(struct weft_group *group, int result);
 
-/* weft_group_await, then weft_group_free. */
+/* weft_group_await, then weft_group_free; but -EPERM leaves the group. */
 WEFT_PUBLIC int weft_group_end(struct weft_group *group, int result);
 
 /* How many errors there were so far, and each, in the order of their coming; task is borrowed, NULL: the parent's own. -ENOENT. */
@@ -123,7 +123,7 @@ struct weft_timeout {
 WEFT_PUBLIC int weft_timeout_begin_at(const struct weft_site *site, struct weft_timeout *timeout, uint64_t timeout_ns);
 WEFT_PUBLIC int weft_timeout_begin_until_at(const struct weft_site *site, struct weft_timeout *timeout, uint64_t when_ns);
 
-/* Moves the end, to a time of weft_time(), 0: no limit. 0, -ENOMEM, -EINVAL: the scope is not active, or has expired. */
+/* Moves the end, to a time of weft_time(), 0: no limit. 0; -EINVAL: it is not active, or has expired; -ENOMEM: it has no limit now. */
 WEFT_PUBLIC int weft_timeout_reschedule(struct weft_timeout *timeout, uint64_t when_ns);
 
 /* When it ends; 0: no limit, or not active. */

@@ -76,8 +76,8 @@ WEFT_PUBLIC unsigned weft_task_cancelling(const struct weft_task *task);
 WEFT_PUBLIC unsigned weft_task_uncancel(struct weft_task *task);
 
 /*
- * Who asked for the latest cancel, where and why: "Task-3 at server.c:40: too late"; NULL: nobody did, or memory was short.
- * Borrowed: good until the task is cancelled again, ends (a new call says it again), or is dropped.
+ * Who asked for the latest cancel, where and why: "Task-3 at server.c:40: too late"; NULL: nobody did, or it was taken back, or
+ * memory was short. Borrowed: good until the task is cancelled again, ends (a new call says it again), or is dropped.
  */
 WEFT_PUBLIC const char *weft_task_cancelled_by(const struct weft_task *task);
 
