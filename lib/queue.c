@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The queue. Items lie in a ring that grows as it must. What a waiting task was given, but has not taken since it has
- * not run yet, is counted: an item handed to a getter (n_promised: the ring keeps room to take it back), a place given to a
- * putter (n_reserved). A putter keeps its item until it runs, so that a cancelled put has not put.
+ * The queue. Items lie in a ring that grows as it must. An item that is handed to a waiting getter is the getter's at once, but
+ * the ring keeps room to take it back (n_promised) until the getter has run: it may be cancelled before. An item whose putter
+ * waits goes into the ring as soon as there is a place, and the put has then taken effect: a cancel that comes after that, but
+ * before the putter has run, is left for the putter's next suspension. So a message costs two thirds of a suspension where a queue
+ * of one is fed by one task and emptied by another.
  *
- * Invariants: n + n_promised <= size. While getters wait, the queue is empty; while putters wait, n + n_reserved >= max: so nobody
- * can slip past one who waits. The first n_returned items are those that came back from getters who were cancelled: they are older
- * than all others, and they alone may take n over max.
+ * Invariants: n + n_promised <= size. While getters wait, the queue is empty; while putters wait, n >= max: so nobody can slip
+ * past one who waits. The first n_returned items are those that came back from getters who were cancelled: they are older than
+ * all others, and they alone may take n over max.
  */
 
 #include "waitlist.h"
@@ -21,7 +23,6 @@ struct weft_queue {
         size_t head, n, size; /* size: a power of two, or 0 */
         size_t max; /* SIZE_MAX: no bound */
         size_t n_promised;
-        size_t n_reserved;
         size_t n_returned;
         bool down;      /* shut down */
         bool immediate; /* … and what comes back is dropped */
@@ -85,8 +86,7 @@ static void put_back(struct weft_queue *queue, void *item)
 
 static inline bool in_use(const struct weft_queue *queue)
 {
-        return queue->getters.first != NULL || queue->putters.first != NULL || queue->joiners.first != NULL || queue->n_promised > 0 ||
-               queue->n_reserved > 0;
+        return queue->getters.first != NULL || queue->putters.first != NULL || queue->joiners.first != NULL || queue->n_promised > 0;
 }
 
 static inline int enter(struct weft_queue *queue, struct weft_loop *loop)
@@ -101,7 +101,7 @@ static inline int enter_to_wait(struct weft_queue *queue, struct weft_loop *loop
 
 static inline bool is_full(const struct weft_queue *queue)
 {
-        return queue->n + queue->n_reserved >= queue->max;
+        return queue->n >= queue->max;
 }
 
 static inline void hand_over(struct weft_queue *queue, struct weft_waiter *getter, void *item)
@@ -111,7 +111,13 @@ static inline void hand_over(struct weft_queue *queue, struct weft_waiter *gette
         waitlist_serve(&queue->getters, getter, 0, loop_now(queue->loop));
 }
 
-/* Gives free places to those who wait for one. */
+static inline void push(struct weft_queue *queue, void *item)
+{
+        *at(queue, queue->n++) = item;
+        queue->unfinished++;
+}
+
+/* Takes in the items of those who wait for a place, where there is one: the ring has room for what was just taken out. */
 static inline void admit(struct weft_queue *queue)
 {
         while (queue->putters.first != NULL && !is_full(queue)) {
@@ -119,7 +125,7 @@ static inline void admit(struct weft_queue *queue)
 
                 if (putter == NULL)
                         return;
-                queue->n_reserved++;
+                push(queue, putter->item);
                 waitlist_serve(&queue->putters, putter, 0, loop_now(queue->loop));
         }
 }
@@ -139,8 +145,7 @@ static void discard(struct weft_queue *queue, void *item)
 
 /* ---- put ---- */
 
-/* has_place: one was given to the putter (and n_reserved does not count it any more). */
-static inline int put_now(struct weft_queue *queue, void *item, bool has_place)
+static inline int put_now(struct weft_queue *queue, void *item)
 {
         struct weft_waiter *getter;
         int result;
@@ -148,37 +153,37 @@ static inline int put_now(struct weft_queue *queue, void *item, bool has_place)
         if (queue->down)
                 return -ESHUTDOWN;
         getter = waitlist_first(&queue->getters);
-        if (getter == NULL && !has_place && is_full(queue))
+        if (getter == NULL && is_full(queue))
                 return -EAGAIN;
         result = reserve(queue);
         if (result < 0)
                 return result;
-        if (getter != NULL)
-                hand_over(queue, getter, item);
-        else
-                *at(queue, queue->n++) = item;
+        if (getter == NULL) {
+                push(queue, item);
+                return 0;
+        }
         queue->unfinished++;
+        hand_over(queue, getter, item);
         return 0;
 }
 
 static int put(struct weft_queue *queue, void *item, uint64_t timeout_ns)
 {
         struct weft_loop *loop = weft__loop;
-        struct weft_waiter waiter = {0};
+        struct weft_waiter waiter = {.item = item};
         int result = enter_to_wait(queue, loop);
 
         if (result < 0)
                 return result;
-        result = put_now(queue, item, false);
+        result = put_now(queue, item);
         if (result != -EAGAIN)
                 return result;
         result = waitlist_wait(loop, &queue->putters, &waiter, BB_WAIT_QUEUE_PUT, queue, 0, timeout_ns);
-        if (!waiter.served || waiter.result < 0)
-                return result;
-        queue->n_reserved--;
-        if (result == 0)
-                result = put_now(queue, item, true);
-        admit(queue); /* the place, where it was not needed */
+        if (result < 0 && waiter.served && waiter.result == 0) {
+                /* The item is in, perhaps out again: the cancel came too late for this wait. */
+                loop->current->co->must_cancel = true;
+                return 0;
+        }
         return result;
 }
 
@@ -196,7 +201,7 @@ int weft_queue_put_nowait(struct weft_queue *queue, void *item)
 {
         int result = enter(queue, weft__loop);
 
-        return result < 0 ? result : put_now(queue, item, false);
+        return result < 0 ? result : put_now(queue, item);
 }
 
 /* ---- get ---- */

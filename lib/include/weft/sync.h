@@ -10,7 +10,7 @@
  *
  * All are fair: who waits first is served first, and what is released goes to the first waiter, past whom nobody
  * can slip. All are safe to cancel: a call that returns -ECANCELED or -ETIMEDOUT has taken nothing, also when the cancel
- * came after it was served but before its task ran again; what it was to get goes to the next waiter.
+ * came after it was served but before its task ran again: what it was to get goes to the next waiter.
  * A call that need not wait does not suspend, and is not cancelled.
  *
  * Errors that every function here may return:
@@ -176,8 +176,9 @@ WEFT_PUBLIC int weft_queue_new(size_t max, void (*drop)(void *item), struct weft
 WEFT_PUBLIC int weft_queue_free(struct weft_queue *queue);
 
 /*
- * Puts an item in. Suspends while the queue is full. On success the item is the queue's, on failure still the
- * caller's. -ESHUTDOWN: the queue was shut down, before or while it waited; -ENOMEM.
+ * Puts an item in. Suspends while the queue is full. On success the item is the queue's, on failure still the caller's: where a
+ * cancel comes after the item has gone in, but before the caller has run again, the put succeeds and the caller's next suspension is
+ * cancelled. -ESHUTDOWN: the queue was shut down, before or while it waited; -ENOMEM.
  */
 WEFT_PUBLIC int weft_queue_put(struct weft_queue *queue, void *item);
 WEFT_PUBLIC int weft_queue_put_timeout(struct weft_queue *queue, void *item, uint64_t timeout_ns);
