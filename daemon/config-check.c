@@ -113,7 +113,8 @@ static const struct option options[] = {
         {"workload|debug", is_bool, "on or off"},
         {"workload|slow", is_positive_duration, "a duration over 0, such as \"100ms\""},
         {"workload|directory", is_absolute, "an absolute path"},
-        {"workload|environment", is_environment, "NAME=VALUE (WEFT_DEBUG: use the option debug; weftd sets WEFT_BLACKBOX_DIR, WEFT_WORKLOAD, WEFT_INSTANCE)"},
+        {"workload|environment", is_environment,
+         "NAME=VALUE (WEFT_DEBUG: use the option debug; weftd sets WEFT_BLACKBOX_DIR, WEFT_WORKLOAD, WEFT_INSTANCE)"},
 };
 
 const char *config_option_path(size_t index)
@@ -126,7 +127,9 @@ const char *config_option_check(const char *section, const char *name, const cha
         for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
                 const char *path = options[i].path, *bar = strchr(path, '|');
 
-                if (section == NULL ? bar != NULL : bar == NULL || strncmp(path, section, (size_t)(bar - path)) != 0 || section[bar - path] != '\0')
+                if (section == NULL ? bar != NULL
+                                    : bar == NULL || strncmp(path, section, (size_t)(bar - path)) != 0 ||
+                                              section[bar - path] != '\0')
                         continue;
                 if (strcmp(bar != NULL ? bar + 1 : path, name) == 0)
                         return options[i].check(value) ? NULL : options[i].allowed;

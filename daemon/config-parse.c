@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Reads a configuration's text by libconfuse, which splits them into sections, options and words. Every option is a string to
- * it, or a list of strings: what they mean is checked as they are read, since only then is the line known.
+ * Reads a configuration's text by libconfuse, which splits them into sections, options and words. Every option is a
+ * string to it, or a list of strings: what they mean is checked as they are read, since only then is the line known.
  *
  * libconfuse's callbacks have no argument: `reading`, the file that is being read, is the one piece of static state. A
  * workload is built when its section ends; other options are taken over when the file has been read.
@@ -44,7 +44,8 @@ __attribute__((format(printf, 2, 3))) static int complain(unsigned line, const c
         if (reading->why != NULL)
                 return -EINVAL;
         va_start(arguments, format);
-        if (vasprintf(&what, format, arguments) < 0 || asprintf(&reading->why, "%s:%u: %s", reading->name, line, what) < 0) {
+        if (vasprintf(&what, format, arguments) < 0 ||
+            asprintf(&reading->why, "%s:%u: %s", reading->name, line, what) < 0) {
                 reading->why = NULL;
                 reading->no_memory = true;
         }
@@ -78,7 +79,8 @@ static void error_cb(cfg_t *cfg, const char *format, va_list arguments)
         if (n > 0 && what[n - 1] == '\'' && strncmp(what, unknown, sizeof(unknown) - 1) == 0) {
                 what[n - 1] = '\0';
                 known_options(cfg, known, sizeof(known));
-                (void)complain((unsigned)cfg->line, "option '%s': unknown; known here: %s", what + sizeof(unknown) - 1, known);
+                (void)complain((unsigned)cfg->line, "option '%s': unknown; known here: %s", what + sizeof(unknown) - 1,
+                               known);
         } else if (n > 0 && what[n - 1] == '\'' && strncmp(what, twice, sizeof(twice) - 1) == 0) {
                 (void)complain((unsigned)cfg->line, "workload %s is defined twice", what + sizeof(twice) - 2);
         } else {
@@ -100,7 +102,8 @@ static int check_cb(cfg_t *cfg, cfg_opt_t *opt)
         allowed = value != NULL ? config_option_check(section, opt->name, value) : NULL;
         if (allowed == NULL)
                 return 0;
-        return complain((unsigned)cfg->line, "option '%s': \"%.200s\" is not allowed; it must be %s", opt->name, value, allowed);
+        return complain((unsigned)cfg->line, "option '%s': \"%.200s\" is not allowed; it must be %s", opt->name, value,
+                        allowed);
 }
 
 /* ---- a workload ---- */
@@ -165,11 +168,17 @@ static int check_workload(cfg_t *section, unsigned line)
         if (command && module)
                 return complain(line, "workload '%s': has both 'command' and 'module'; one of them must go", name);
         if (!command && !module)
-                return complain(line, "workload '%s': has no program; it needs command = { \"PROGRAM\", … } or module = \"FILE.so\"", name);
+                return complain(
+                        line,
+                        "workload '%s': has no program; it needs command = { \"PROGRAM\", … } or module = \"FILE.so\"",
+                        name);
         if (command && *cfg_getnstr(section, "command", 0) == '\0')
                 return complain(reading->command_line, "option 'command': the program's name is empty");
         if (command && cfg_size(section, "args") > 0)
-                return complain(line, "workload '%s': option 'args' goes with 'module'; arguments of a command stand in 'command'", name);
+                return complain(
+                        line,
+                        "workload '%s': option 'args' goes with 'module'; arguments of a command stand in 'command'",
+                        name);
         return 0;
 }
 
@@ -190,8 +199,8 @@ static int fill_workload(struct config_workload *workload, cfg_t *section)
         value = string_of(section, "directory");
         if (value != NULL)
                 workload->directory = strdup(value);
-        if (workload->name == NULL || workload->command == NULL || workload->environment == NULL || workload->where == NULL ||
-            (value != NULL && workload->directory == NULL))
+        if (workload->name == NULL || workload->command == NULL || workload->environment == NULL ||
+            workload->where == NULL || (value != NULL && workload->directory == NULL))
                 return no_memory();
 
         value = string_of(section, "instances");

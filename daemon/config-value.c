@@ -15,7 +15,8 @@ int config_parse_bool(const char *text, bool *ret_value)
         static const struct {
                 const char *word;
                 bool value;
-        } words[] = {{"on", true}, {"yes", true}, {"true", true}, {"1", true}, {"off", false}, {"no", false}, {"false", false}, {"0", false}};
+        } words[] = {{"on", true},   {"yes", true}, {"true", true},   {"1", true},
+                     {"off", false}, {"no", false}, {"false", false}, {"0", false}};
 
         for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
                 if (strcasecmp(text, words[i].word) == 0) {
@@ -57,17 +58,29 @@ static int parse_with_unit(const char *text, const struct unit *units, size_t n_
 
 int config_parse_duration(const char *text, uint64_t *ret_ns)
 {
-        static const struct unit units[] = {{"ns", 1},    {"us", 1e3},   {"ms", 1e6},    {"s", 1e9},        {"min", 60e9},
-                                            {"m", 60e9},  {"h", 3600e9}, {"d", 86400e9}, {"w", 7 * 86400e9}};
+        static const struct unit units[] = {{"ns", 1},     {"us", 1e3},    {"ms", 1e6},
+                                            {"s", 1e9},    {"min", 60e9},  {"m", 60e9},
+                                            {"h", 3600e9}, {"d", 86400e9}, {"w", 7 * 86400e9}};
 
         return parse_with_unit(text, units, sizeof(units) / sizeof(units[0]), ret_ns);
 }
 
 int config_parse_size(const char *text, uint64_t *ret_bytes)
 {
-        static const struct unit units[] = {{"", 1},          {"B", 1},          {"KiB", 1024},      {"MiB", 1048576.0}, {"GiB", 1073741824.0},
-                                            {"TiB", 1099511627776.0}, {"K", 1024},       {"M", 1048576.0},   {"G", 1073741824.0},
-                                            {"T", 1099511627776.0},   {"kB", 1e3},       {"MB", 1e6},        {"GB", 1e9},         {"TB", 1e12}};
+        static const struct unit units[] = {{"", 1},
+                                            {"B", 1},
+                                            {"KiB", 1024},
+                                            {"MiB", 1048576.0},
+                                            {"GiB", 1073741824.0},
+                                            {"TiB", 1099511627776.0},
+                                            {"K", 1024},
+                                            {"M", 1048576.0},
+                                            {"G", 1073741824.0},
+                                            {"T", 1099511627776.0},
+                                            {"kB", 1e3},
+                                            {"MB", 1e6},
+                                            {"GB", 1e9},
+                                            {"TB", 1e12}};
 
         return parse_with_unit(text, units, sizeof(units) / sizeof(units[0]), ret_bytes);
 }
@@ -98,7 +111,8 @@ struct scanner {
         unsigned line;
 };
 
-/* Over what is under the cursor and as many more as wanted, counting lines; blank: a comment, only its newlines stay. */
+/* Over what is under the cursor and as many more as wanted, counting lines; blank: a comment, only its newlines stay.
+ */
 static void skip(struct scanner *s, size_t n, bool blank)
 {
         for (; n > 0 && s->at < s->size; n--, s->at++) {
@@ -215,7 +229,8 @@ unsigned config_section_line(const char *text, const char *section, const char *
         unsigned line = 1;
 
         for (const char *p = text; *p != '\0'; p++) {
-                const char *q = p == text || isspace((unsigned char)p[-1]) || p[-1] == '}' ? over_word(p, section) : NULL;
+                const char *q =
+                        p == text || isspace((unsigned char)p[-1]) || p[-1] == '}' ? over_word(p, section) : NULL;
 
                 q = q != NULL ? over_word(q, title) : NULL;
                 if (q != NULL && *q == '{')

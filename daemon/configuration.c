@@ -4,6 +4,8 @@
 
 #include "configuration.h"
 
+#include "message.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +14,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define CONFIG_FILE WEFT_SYSCONFDIR "/weft/weftd.conf"
+#define CONFIG_DIRECTORY WEFT_SYSCONFDIR "/weft/conf.d"
 
 /* ---- files ---- */
 
@@ -63,7 +68,8 @@ int config_add_file(struct config *config, const char *path, char **ret_why)
                 close(fd);
         }
         if (r < 0) {
-                if (r != -ENOMEM && asprintf(ret_why, "%s: %s", path, r == -EINVAL ? "not a regular file" : strerror(-r)) < 0)
+                if (r != -ENOMEM &&
+                    asprintf(ret_why, "%s: %s", path, r == -EINVAL ? "not a regular file" : strerror(-r)) < 0)
                         *ret_why = NULL;
                 return r;
         }
@@ -152,6 +158,31 @@ struct config *config_free(struct config *config)
         free(config->group_name);
         free(config);
         return NULL;
+}
+
+int config_load(const char *file, struct config **ret_config, char **ret_why)
+{
+        struct config *config = config_new();
+        int r;
+
+        *ret_why = NULL;
+        if (config == NULL)
+                return -ENOMEM;
+        r = config_add_file(config, file != NULL ? file : CONFIG_FILE, ret_why);
+        if (file == NULL && r == -ENOENT) {
+                free(*ret_why);
+                *ret_why = NULL;
+                message_notice("%s: not there; no workloads but those of %s", CONFIG_FILE, CONFIG_DIRECTORY);
+                r = 0;
+        }
+        if (file == NULL && r == 0)
+                r = config_add_directory(config, CONFIG_DIRECTORY, ret_why);
+        if (r < 0) {
+                config_free(config);
+                return r;
+        }
+        *ret_config = config;
+        return 0;
 }
 
 const struct config_workload *config_find(const struct config *config, const char *name)

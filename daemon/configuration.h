@@ -5,7 +5,8 @@
 /*
  * What weftd.conf says. Not named config.h, which is autoconf's.
  *
- * All values are checked when a file is read: an error is one line, "FILE:LINE: option 'x': what is wrong, what is allowed".
+ * All values are checked when a file is read: an error is one line, "FILE:LINE: option 'x': what is wrong, what is
+ * allowed".
  */
 
 #include <stdbool.h>
@@ -29,11 +30,11 @@ struct config_workload {
         char **command; /* and its arguments; NULL-terminated */
         unsigned instances;
         enum config_restart restart;
-        int debug;         /* -1: nothing said */
-        uint64_t slow_ns;  /* 0: nothing said */
-        char *directory;   /* NULL: weftd's own */
+        int debug;          /* -1: nothing said */
+        uint64_t slow_ns;   /* 0: nothing said */
+        char *directory;    /* NULL: weftd's own */
         char **environment; /* "NAME=VALUE"; NULL-terminated; never NULL */
-        char *where;       /* "FILE:LINE" of its command or module */
+        char *where;        /* "FILE:LINE" of its command or module */
 };
 
 struct config {
@@ -43,7 +44,7 @@ struct config {
         char *group_name;        /* NULL: none */
         gid_t group;             /* (gid_t)-1: none */
         uint64_t stop_timeout_ns;
-        int debug;               /* of workloads that do not say; -1: nothing said */
+        int debug; /* of workloads that do not say; -1: nothing said */
         uint64_t slow_ns;
         struct config_workload *workloads; /* in the order of the files */
         size_t n_workloads;
@@ -55,7 +56,8 @@ void config_workload_deinit(struct config_workload *workload);
 struct config *config_new(void);
 struct config *config_free(struct config *config);
 
-/* Adds what a file says. On failure *ret_why, which the caller frees, is the line to show (NULL: no memory), and config is of no further use. */
+/* Adds what a file says. On failure *ret_why, which the caller frees, is the line to show (NULL: no memory), and config
+ * is of no further use. */
 int config_add_file(struct config *config, const char *path, char **ret_why);
 
 /* Likewise of a text that a file would hold; name stands for it in messages. */
@@ -63,6 +65,9 @@ int config_add_text(struct config *config, const char *name, const char *text, s
 
 /* Likewise of DIRECTORY's *.conf, in the order of their names; no such directory is fine. */
 int config_add_directory(struct config *config, const char *directory, char **ret_why);
+
+/* All of it: the file that is named; NULL: the system's, which may be missing, and conf.d beside it. 0, or as above. */
+int config_load(const char *file, struct config **ret_config, char **ret_why);
 
 const struct config_workload *config_find(const struct config *config, const char *name);
 

@@ -42,7 +42,8 @@ struct debug_setting control_box_setting(const struct control *control, const st
 
 /* A change: denied calls are answered and audited here. False: denied. */
 bool control_permit(struct control *control, struct varlink_call *call, const char *command, const char *target);
-void control_audit(struct control *control, const struct varlink_call *call, const char *command, const char *target, const char *result);
+void control_audit(struct control *control, const struct varlink_call *call, const char *command, const char *target,
+                   const char *result);
 
 /* The methods. */
 void control_cancel_task(struct varlink_call *call, void *arg);

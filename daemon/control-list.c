@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * ListTasks. It walks the slots of all boxes, a slice at a time; between two slices boxes may come and go, so the cursor is a
- * place in the boxes' order and a slot's index, never a pointer or an index into the array of boxes. With `more` each task
- * is a reply; without, the tasks are gathered in a buffer of their own, since only the end tells whether they are too many.
+ * ListTasks. It walks the slots of all boxes, a slice at a time; between two slices boxes may come and go, so the
+ * cursor is a place in the boxes' order and a slot's index, never a pointer or an index into the array of boxes. With
+ * `more` each task is a reply; without, the tasks are gathered in a buffer of their own, since only the end tells
+ * whether they are too many.
  */
 
 #include "control-internal.h"
@@ -31,8 +32,8 @@ struct list {
 
         struct box place; /* of the cursor: name and reader do not count */
         char place_name[NAME_MAX + 1];
-        bool begun;       /* a box was chosen */
-        bool through;     /* … and is done with */
+        bool begun;              /* a box was chosen */
+        bool through;            /* … and is done with */
         uint32_t index, n_slots; /* in it */
         char prefix[TASK_ID_SIZE - NUMBER_TEXT_SIZE];
 
@@ -67,7 +68,8 @@ static void list_enter(struct list *list, const struct box *box)
         list->through = false;
         list->index = 0;
         list->n_slots = 0;
-        if ((list->workload == NULL || strcmp(list->workload, box->workload) == 0) && reader_loop(box->reader, &loop) == 0) {
+        if ((list->workload == NULL || strcmp(list->workload, box->workload) == 0) &&
+            reader_loop(box->reader, &loop) == 0) {
                 uint32_t n_slots = reader_header(box->reader)->n_slots;
 
                 list->n_slots = loop.n_slots_used < n_slots ? loop.n_slots_used : n_slots;
@@ -98,14 +100,15 @@ static const struct box *list_box(struct list *list)
 static bool context_matches(const struct list *list, const struct reader_context *context)
 {
         for (size_t i = 0; i < context->n_variables; i++)
-                if (strcmp(context->variables[i].name, list->variable) == 0 && strcmp(context->variables[i].value, list->value) == 0)
+                if (strcmp(context->variables[i].name, list->variable) == 0 &&
+                    strcmp(context->variables[i].value, list->value) == 0)
                         return true;
         return false;
 }
 
 /*
- * Does the task's context match? It is copied from the slot's root; a slot that is the same afterwards proves the copy good. A
- * task that never holds still is listed as unstable rather than passed over.
+ * Does the task's context match? It is copied from the slot's root; a slot that is the same afterwards proves the copy
+ * good. A task that never holds still is listed as unstable rather than passed over.
  */
 static bool where_matches(const struct list *list, struct task_view *view)
 {
@@ -115,7 +118,8 @@ static bool where_matches(const struct list *list, struct task_view *view)
         for (unsigned i = 0; i < WHERE_TRIES; i++) {
                 struct bb_slot before = view->slot;
                 struct reader_context context;
-                int r = reader_context(reader, before.context, &context), quality = reader_slot(reader, list->index, &view->slot);
+                int r = reader_context(reader, before.context, &context),
+                    quality = reader_slot(reader, list->index, &view->slot);
                 bool same = quality == READER_GOOD && view->slot.seq == before.seq && view->slot.number == number;
                 bool matches = r == 0 && context_matches(list, &context);
 

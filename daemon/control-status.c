@@ -21,8 +21,8 @@
 /* ---- workloads ---- */
 
 /*
- * What is in force in the loop: a worker that waits takes notice of what it was told when it next runs, and says so then; nothing
- * happens in it before.
+ * What is in force in the loop: a worker that waits takes notice of what it was told when it next runs, and says so
+ * then; nothing happens in it before.
  */
 static bool loop_debug(const struct control *control, const struct box *box, const struct bb_loop *loop)
 {
@@ -64,8 +64,9 @@ static void write_worker(const struct control *control, struct json *json, const
 {
         struct process_view view = view_process(control, worker->pid);
         uint64_t now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
-        bool debug = worker->pid > 0 && worker->seen_box ? view.debug
-                                                         : worker->config != NULL && control_workload_debug(control, worker->config);
+        bool debug = worker->pid > 0 && worker->seen_box
+                             ? view.debug
+                             : worker->config != NULL && control_workload_debug(control, worker->config);
 
         json_object_begin(json);
         json_key(json, "name");
@@ -177,7 +178,8 @@ static const char *guards_name(uint32_t guards)
 }
 
 /* The step in flight, when it has taken longer than the threshold. */
-static void write_blocked(struct json *json, const struct box *box, const struct bb_loop *loop, uint64_t slow_ns, bool alive)
+static void write_blocked(struct json *json, const struct box *box, const struct bb_loop *loop, uint64_t slow_ns,
+                          bool alive)
 {
         struct task_view view = {.box = box};
         char id[TASK_ID_SIZE];
@@ -220,7 +222,8 @@ static void write_counters(struct json *json, const struct bb_loop *loop)
         }
 }
 
-static void write_loop(const struct control *control, struct json *json, const struct box *box, const struct bb_loop *loop)
+static void write_loop(const struct control *control, struct json *json, const struct box *box,
+                       const struct bb_loop *loop)
 {
         bool alive = reader_owner(box->reader) != 0;
         uint64_t slow_ns = loop_slow_ns(control, box, loop);

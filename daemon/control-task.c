@@ -21,12 +21,9 @@ const char *task_state(const struct bb_slot *slot)
         if ((slot->flags & BB_TASK_CANCELLING) != 0)
                 return "cancelling";
         switch (slot->state) {
-        case BB_TASK_RUNNING:
-                return "running";
-        case BB_TASK_WAITING:
-                return "waiting";
-        default:
-                return "scheduled";
+        case BB_TASK_RUNNING: return "running";
+        case BB_TASK_WAITING: return "waiting";
+        default: return "scheduled";
         }
 }
 
@@ -160,7 +157,8 @@ int task_find(struct control *control, const char *id, struct task_view *ret_vie
                 return -ENOENT;
         for (size_t i = 0; i < watch_n_boxes(control->options.watch); i++) {
                 view = (struct task_view){.box = watch_box(control->options.watch, i)};
-                if (!task_id_names(id, length, view.box->workload, view.box->instance, view.box->loop) || rank(view.box) < best_rank)
+                if (!task_id_names(id, length, view.box->workload, view.box->instance, view.box->loop) ||
+                    rank(view.box) < best_rank)
                         continue;
                 r = reader_find(view.box->reader, number, &index, &view.slot);
                 if (r < 0) {
@@ -253,7 +251,8 @@ void control_cancel_task(struct varlink_call *call, void *arg)
         struct control *control = arg;
         const struct varlink_peer *peer = varlink_call_peer(call);
         const char *id = NULL, *reason = NULL, *result = "ok";
-        const struct varlink_field fields[] = {{"id", VARLINK_STRING, false, &id}, {"reason", VARLINK_STRING, true, &reason}};
+        const struct varlink_field fields[] = {{"id", VARLINK_STRING, false, &id},
+                                               {"reason", VARLINK_STRING, true, &reason}};
         struct task_view view;
         int r;
 

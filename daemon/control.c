@@ -38,11 +38,13 @@ bool control_may_change(const struct varlink_peer *peer, uid_t own, gid_t group)
         return peer->uid == 0 || peer->uid == own || (group != (gid_t)-1 && varlink_peer_in_group(peer, group));
 }
 
-void control_audit(struct control *control, const struct varlink_call *call, const char *command, const char *target, const char *result)
+void control_audit(struct control *control, const struct varlink_call *call, const char *command, const char *target,
+                   const char *result)
 {
         const struct varlink_peer *peer = varlink_call_peer(call);
 
-        message_info("control: %s %s by uid %u, pid %d: %s", command, target, (unsigned)peer->uid, (int)peer->pid, result);
+        message_info("control: %s %s by uid %u, pid %d: %s", command, target, (unsigned)peer->uid, (int)peer->pid,
+                     result);
         recorder_audit(control->options.recorder, peer->uid, peer->pid, command, target, result);
 }
 
@@ -68,7 +70,10 @@ static void change_workload(struct varlink_call *call, void *arg, const char *co
         if (!varlink_parameters(call, fields, 1) || !control_permit(control, call, command, name))
                 return;
         r = change(control->options.supervisor, name);
-        control_audit(control, call, command, name, r == 0 ? "ok" : r == -ENOENT ? "no such workload" : "weftd is stopping");
+        control_audit(control, call, command, name,
+                      r == 0         ? "ok"
+                      : r == -ENOENT ? "no such workload"
+                                     : "weftd is stopping");
         if (r == 0)
                 varlink_done(call);
         else if (r == -ENOENT)
@@ -98,7 +103,7 @@ static struct debug_override *find_override(const struct control *control, const
 {
         struct debug_override *override;
 
-        SLIST_FOREACH(override, &control->overrides, entry)
+        SLIST_FOREACH (override, &control->overrides, entry)
                 if (strcmp(override->workload, workload) == 0)
                         return override;
         return NULL;
@@ -127,7 +132,8 @@ bool control_workload_debug(const struct control *control, const struct config_w
 struct debug_setting control_box_setting(const struct control *control, const struct box *box)
 {
         struct debug_setting setting = setting_of(control, box->workload);
-        const struct config_workload *workload = box->ours && control->config != NULL ? config_find(control->config, box->workload) : NULL;
+        const struct config_workload *workload =
+                box->ours && control->config != NULL ? config_find(control->config, box->workload) : NULL;
 
         if (setting.slow_ns == 0 && workload != NULL)
                 setting.slow_ns = config_workload_slow_ns(control->config, workload);
@@ -137,7 +143,8 @@ struct debug_setting control_box_setting(const struct control *control, const st
 void control_box_added(struct control *control, const struct box *box)
 {
         struct debug_setting setting = control_box_setting(control, box);
-        int r = reader_set_debug(box->reader, setting.debug, setting.slow_ns); /* also where nothing was said: a weftd before us may have */
+        /* Also where nothing was said: a weftd before us may have. */
+        int r = reader_set_debug(box->reader, setting.debug, setting.slow_ns);
 
         if (r < 0)
                 message_warning("%s: cannot tell it its debug mode: %s", box->name, strerror(-r));
@@ -244,7 +251,8 @@ void control_set_debug(struct varlink_call *call, void *arg)
         }
         if (workload == NULL)
                 forget_overrides(control);
-        r = remember(control, workload, enabled ? BB_SWITCH_ON : BB_SWITCH_OFF, isnan(slow_ms) ? 0 : (uint64_t)(slow_ms * 1e6));
+        r = remember(control, workload, enabled ? BB_SWITCH_ON : BB_SWITCH_OFF,
+                     isnan(slow_ms) ? 0 : (uint64_t)(slow_ms * 1e6));
         if (r < 0) {
                 control_audit(control, call, command, target, strerror(-r));
                 varlink_error(call, CONTROL_INTERFACE ".Busy", "reason", strerror(-r));

@@ -50,8 +50,8 @@ bool control_workload_debug(const struct control *control, const struct config_w
 bool control_may_change(const struct varlink_peer *peer, uid_t own, gid_t group);
 
 /*
- * A listening socket at path, for its group too, in the place of one that a dead weftd left. *ret_why is static or strerror's
- * text. The descriptor, or a negative errno.
+ * A listening socket at path, for its group too, in the place of one that a dead weftd left. *ret_why is static or
+ * strerror's text. The descriptor, or a negative errno.
  */
 int control_socket(const char *path, gid_t group, const char **ret_why);
 

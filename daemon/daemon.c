@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Wires the parts together: the supervisor starts workers, the watch sees their black boxes, the recorder drains them, the
- * control interface shows them. Everything here runs in the main thread, but closed_cb, which the recorder's thread calls.
+ * Wires the parts together: the supervisor starts workers, the watch sees their black boxes, the recorder drains them,
+ * the control interface shows them. Everything here runs in the main thread, but closed_cb, which the recorder's thread
+ * calls.
  *
  * The end: workers are stopped, all at once; when the last has ended the loop is left; then the recorder drains what
  * they left, and closes the database.
@@ -32,8 +33,6 @@
 #include <unistd.h>
 #include <weft/debug.h>
 
-#define CONFIG_FILE WEFT_SYSCONFDIR "/weft/weftd.conf"
-#define CONFIG_DIRECTORY WEFT_SYSCONFDIR "/weft/conf.d"
 #define SOCKET_NAME "control.sock"
 #define TICK_NS 1000000000U
 #define N_SIGNALS 3
@@ -54,8 +53,8 @@ struct daemon {
         struct watch *watch;
         struct recorder *recorder;
         struct control *control;
-        bool recording;     /* the recorder's thread runs */
-        bool owns_socket;   /* not systemd's */
+        bool recording;   /* the recorder's thread runs */
+        bool owns_socket; /* not systemd's */
         bool stopping;
         struct event *signals[N_SIGNALS], *tick, *closed_event;
         int closed_fd;
@@ -64,33 +63,6 @@ struct daemon {
 };
 
 /* ---- configuration ---- */
-
-int daemon_load_config(const struct daemon_options *options, struct config **ret_config, char **ret_why)
-{
-        struct config *config = config_new();
-        int r;
-
-        *ret_why = NULL;
-        if (config == NULL)
-                return -ENOMEM;
-        r = config_add_file(config, options->config_file != NULL ? options->config_file : CONFIG_FILE, ret_why);
-        if (options->config_file == NULL) {
-                if (r == -ENOENT) {
-                        free(*ret_why);
-                        *ret_why = NULL;
-                        message_notice("%s: not there; no workloads but those of %s", CONFIG_FILE, CONFIG_DIRECTORY);
-                        r = 0;
-                }
-                if (r == 0)
-                        r = config_add_directory(config, CONFIG_DIRECTORY, ret_why);
-        }
-        if (r < 0) {
-                config_free(config);
-                return r;
-        }
-        *ret_config = config;
-        return 0;
-}
 
 static bool same_text(const char *a, const char *b)
 {
@@ -106,7 +78,7 @@ static void daemon_reload(struct daemon *daemon)
         if (daemon->stopping)
                 return;
         notify_reloading();
-        if (daemon_load_config(daemon->options, &config, &why) < 0) {
+        if (config_load(daemon->options->config_file, &config, &why) < 0) {
                 message_error("%s", why != NULL ? why : "out of memory");
                 message_error("the configuration was not reloaded; the one before stays in force");
                 free(why);
@@ -164,8 +136,8 @@ static void ended_cb(const struct worker *worker, const struct worker_end *end, 
         if (worker->seen_box)
                 recorder_ended(daemon->recorder, worker->pid, end->how, end->exit_code, end->signal);
         else
-                recorder_run_without_box(daemon->recorder, worker->name, worker->instance, worker->pid, worker->started_real_ns, end->how,
-                                         end->exit_code, end->signal);
+                recorder_run_without_box(daemon->recorder, worker->name, worker->instance, worker->pid,
+                                         worker->started_real_ns, end->how, end->exit_code, end->signal);
 }
 
 static void stopped_cb(void *arg)
@@ -251,8 +223,10 @@ static void signal_cb(evutil_socket_t number, short what, void *arg)
 static int add_events(struct daemon *daemon)
 {
         static const int numbers[N_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
-        uint64_t watchdog_ns = notify_watchdog_ns(), tick_ns = watchdog_ns != 0 && watchdog_ns < TICK_NS ? watchdog_ns : TICK_NS;
-        struct timeval tick = {.tv_sec = (time_t)(tick_ns / 1000000000U), .tv_usec = (suseconds_t)(tick_ns % 1000000000U / 1000U)};
+        uint64_t watchdog_ns = notify_watchdog_ns(),
+                 tick_ns = watchdog_ns != 0 && watchdog_ns < TICK_NS ? watchdog_ns : TICK_NS;
+        struct timeval tick = {.tv_sec = (time_t)(tick_ns / 1000000000U),
+                               .tv_usec = (suseconds_t)(tick_ns % 1000000000U / 1000U)};
 
         for (int i = 0; i < N_SIGNALS; i++) {
                 daemon->signals[i] = evsignal_new(daemon->base, numbers[i], signal_cb, daemon);
@@ -260,7 +234,8 @@ static int add_events(struct daemon *daemon)
                         return -ENOMEM;
         }
         daemon->tick = event_new(daemon->base, -1, EV_PERSIST, tick_cb, daemon);
-        daemon->closed_event = event_new(daemon->base, daemon->closed_fd, EV_READ | EV_PERSIST, closed_event_cb, daemon);
+        daemon->closed_event =
+                event_new(daemon->base, daemon->closed_fd, EV_READ | EV_PERSIST, closed_event_cb, daemon);
         if (daemon->tick == NULL || event_add(daemon->tick, &tick) < 0 || daemon->closed_event == NULL ||
             event_add(daemon->closed_event, NULL) < 0)
                 return -ENOMEM;
@@ -288,7 +263,8 @@ static int take_directories(struct daemon *daemon)
         if (r == 0)
                 r = daemon->lock_fd = directories_lock(daemon->runtime_directory, &why);
         if (r >= 0)
-                r = directories_state(daemon->options->state_directory, daemon->config->group, &daemon->state_directory, &why);
+                r = directories_state(daemon->options->state_directory, daemon->config->group, &daemon->state_directory,
+                                      &why);
         if (r < 0)
                 return failed(r, "directories", why);
         if (daemon->config->history_path != NULL)
@@ -399,14 +375,17 @@ static void raise_descriptor_limit(void)
 static void log_cb(enum weft_log_level level, const char *text, void *arg)
 {
         (void)arg;
-        message(level >= WEFT_LOG_ERROR ? MESSAGE_ERROR : level >= WEFT_LOG_WARNING ? MESSAGE_WARNING : MESSAGE_INFO, "%s", text);
+        message(level >= WEFT_LOG_ERROR     ? MESSAGE_ERROR
+                : level >= WEFT_LOG_WARNING ? MESSAGE_WARNING
+                                            : MESSAGE_INFO,
+                "%s", text);
 }
 
 static int daemon_start(struct daemon *daemon)
 {
         struct event_config *event_config = event_config_new();
         char *why;
-        int r = daemon_load_config(daemon->options, &daemon->config, &why);
+        int r = config_load(daemon->options->config_file, &daemon->config, &why);
 
         if (r < 0) {
                 if (event_config != NULL)
@@ -492,12 +471,13 @@ static int daemon_end(struct daemon *daemon)
 
 int daemon_run(const struct daemon_options *options)
 {
-        struct daemon daemon = {.options = options, .lock_fd = -1, .closed_fd = -1, .closed_lock = PTHREAD_MUTEX_INITIALIZER};
+        struct daemon daemon = {
+                .options = options, .lock_fd = -1, .closed_fd = -1, .closed_lock = PTHREAD_MUTEX_INITIALIZER};
         int r = daemon_start(&daemon), end;
 
         if (r == 0) {
-                message_notice("runs: %zu workloads, runtime directory %s, history %s", daemon.config->n_workloads, daemon.runtime_directory,
-                               daemon.database);
+                message_notice("runs: %zu workloads, runtime directory %s, history %s", daemon.config->n_workloads,
+                               daemon.runtime_directory, daemon.database);
                 notify_status("%zu workloads", daemon.config->n_workloads);
                 notify_ready();
                 if (event_base_dispatch(daemon.base) < 0) {

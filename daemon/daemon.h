@@ -4,18 +4,11 @@
 
 /* weftd as a whole: its parts put together, from start to end. */
 
-#include <stdbool.h>
-
-struct config;
-
 struct daemon_options {
         const char *config_file;       /* NULL: the system's, which may be missing, and conf.d beside it */
         const char *runtime_directory; /* NULL: as directories.h says */
         const char *state_directory;
 };
-
-/* Reads the configuration that the options name. 0, or a negative errno with the error's line in *ret_why (NULL: no memory). */
-int daemon_load_config(const struct daemon_options *options, struct config **ret_config, char **ret_why);
 
 /* Runs until a signal ends it. The exit status. */
 int daemon_run(const struct daemon_options *options);

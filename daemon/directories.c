@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The directories, and the lock on the runtime one: a POSIX record lock, since the kernel then knows its holder's pid, and
- * drops it however the holder ends. The file is opened once and stays open, as such locks want it.
+ * The directories, and the lock on the runtime one: a POSIX record lock, since the kernel then knows its holder's pid,
+ * and drops it however the holder ends. The file is opened once and stays open, as such locks want it.
  */
 
 #include "directories.h"
@@ -114,7 +114,8 @@ static int private_in_tmp(char **ret_path, char **ret_why)
                 return r;
         }
         if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
-                int r = fail(-EPERM, ret_why, "%s: not a directory of our own that is closed to others; use --runtime-dir", path);
+                int r = fail(-EPERM, ret_why,
+                             "%s: not a directory of our own that is closed to others; use --runtime-dir", path);
 
                 free(path);
                 return r;
@@ -172,7 +173,8 @@ int directories_lock(const char *runtime_directory, char **ret_why)
         } else {
                 r = -errno;
                 if ((r == -EAGAIN || r == -EACCES) && fcntl(fd, F_GETLK, &lock) == 0)
-                        r = fail(-EBUSY, ret_why, "%s: another weftd (pid %d) has this runtime directory", runtime_directory, (int)lock.l_pid);
+                        r = fail(-EBUSY, ret_why, "%s: another weftd (pid %d) has this runtime directory",
+                                 runtime_directory, (int)lock.l_pid);
                 else
                         r = fail(r, ret_why, "%s: cannot be locked: %s", path, strerror(-r));
                 close(fd);

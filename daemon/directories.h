@@ -7,16 +7,16 @@
 #include <sys/types.h>
 
 /*
- * The directory that is wanted (NULL: nothing said), else what systemd says, else the system's for root, else the user's own;
- * made if it is missing, and then given to the group ((gid_t)-1: not). *ret_path is absolute and the caller's.
- * On failure *ret_why, which the caller frees, is a line (NULL: no memory).
+ * The directory that is wanted (NULL: nothing said), else what systemd says, else the system's for root, else the
+ * user's own; made if it is missing, and then given to the group ((gid_t)-1: not). *ret_path is absolute and the
+ * caller's. On failure *ret_why, which the caller frees, is a line (NULL: no memory).
  */
 int directories_runtime(const char *wanted, char **ret_path, char **ret_why);
 int directories_state(const char *wanted, gid_t group, char **ret_path, char **ret_why);
 
 /*
- * Takes the runtime directory for this process, until the descriptor that it returns is closed. -EBUSY: another weftd has it, as
- * *ret_why says.
+ * Takes the runtime directory for this process, until the descriptor that it returns is closed. -EBUSY: another weftd
+ * has it, as *ret_why says.
  */
 int directories_lock(const char *runtime_directory, char **ret_why);
 

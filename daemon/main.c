@@ -35,7 +35,7 @@ static int check(const struct daemon_options *options)
         struct config *config;
         char *why;
 
-        if (daemon_load_config(options, &config, &why) < 0) {
+        if (config_load(options->config_file, &config, &why) < 0) {
                 message_error("%s", why != NULL ? why : "out of memory");
                 free(why);
                 return EXIT_FAILURE;
@@ -64,27 +64,13 @@ int main(int argc, char **argv)
         message_init("weftd");
         while ((c = getopt_long(argc, argv, "c:h", long_options, NULL)) != -1) {
                 switch (c) {
-                case 'c':
-                        options.config_file = optarg;
-                        break;
-                case OPTION_RUNTIME_DIR:
-                        options.runtime_directory = optarg;
-                        break;
-                case OPTION_STATE_DIR:
-                        options.state_directory = optarg;
-                        break;
-                case OPTION_CHECK:
-                        only_check = true;
-                        break;
-                case OPTION_VERSION:
-                        puts("weftd " WEFT_VERSION);
-                        return EXIT_SUCCESS;
-                case 'h':
-                        fputs(usage, stdout);
-                        return EXIT_SUCCESS;
-                default:
-                        fputs("weftd: see weftd --help\n", stderr);
-                        return EXIT_USAGE;
+                case 'c': options.config_file = optarg; break;
+                case OPTION_RUNTIME_DIR: options.runtime_directory = optarg; break;
+                case OPTION_STATE_DIR: options.state_directory = optarg; break;
+                case OPTION_CHECK: only_check = true; break;
+                case OPTION_VERSION: puts("weftd " WEFT_VERSION); return EXIT_SUCCESS;
+                case 'h': fputs(usage, stdout); return EXIT_SUCCESS;
+                default: fputs("weftd: see weftd --help\n", stderr); return EXIT_USAGE;
                 }
         }
         if (optind < argc) {

@@ -49,12 +49,9 @@ void message_set_level(enum message_level level)
 static const char *level_word(enum message_level level)
 {
         switch (level) {
-        case MESSAGE_ERROR:
-                return "error: ";
-        case MESSAGE_WARNING:
-                return "warning: ";
-        default:
-                return "";
+        case MESSAGE_ERROR: return "error: ";
+        case MESSAGE_WARNING: return "warning: ";
+        default: return "";
         }
 }
 

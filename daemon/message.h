@@ -22,7 +22,8 @@ void message_init(const char *program);
 /* Messages of a higher number than level are dropped; the default shows all. */
 void message_set_level(enum message_level level);
 
-/* Any thread. Control characters in the text are shown as '?', so that a peer's text cannot forge a line. Keeps errno. */
+/* Any thread. Control characters in the text are shown as '?', so that a peer's text cannot forge a line. Keeps errno.
+ */
 __attribute__((format(printf, 2, 3))) void message(enum message_level level, const char *format, ...);
 
 #define message_error(...) message(MESSAGE_ERROR, __VA_ARGS__)

@@ -26,7 +26,8 @@ void notify_ready(void)
 
 void notify_reloading(void)
 {
-        (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(clock_gettime_ns(CLOCK_MONOTONIC) / 1000));
+        (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+                         (unsigned long long)(clock_gettime_ns(CLOCK_MONOTONIC) / 1000));
 }
 
 void notify_stopping(void)
@@ -86,17 +87,11 @@ int notify_listen_fd(void)
 
 #else
 
-void notify_ready(void)
-{
-}
+void notify_ready(void) {}
 
-void notify_reloading(void)
-{
-}
+void notify_reloading(void) {}
 
-void notify_stopping(void)
-{
-}
+void notify_stopping(void) {}
 
 void notify_status(const char *format, ...)
 {
@@ -108,9 +103,7 @@ uint64_t notify_watchdog_ns(void)
         return 0;
 }
 
-void notify_alive(void)
-{
-}
+void notify_alive(void) {}
 
 int notify_listen_fd(void)
 {

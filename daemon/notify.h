@@ -15,7 +15,8 @@ __attribute__((format(printf, 1, 2))) void notify_status(const char *format, ...
 uint64_t notify_watchdog_ns(void);
 void notify_alive(void);
 
-/* The control socket that systemd listens on for us: the one named "control", else the first. -ENOENT: none. The caller owns it. */
+/* The control socket that systemd listens on for us: the one named "control", else the first. -ENOENT: none. The caller
+ * owns it. */
 int notify_listen_fd(void);
 
 #endif

@@ -4,12 +4,12 @@
  * fork and exec. Between the two only async-signal-safe calls happen, since weftd has threads; what goes wrong there
  * comes back through a pipe that exec closes. No state.
  *
- * PR_SET_PDEATHSIG: a weftd that is killed leaves no worker behind that nobody supervises, whose port the next weftd's worker
- * could not take. SIGTERM, since the worker then ends in order and its black box, which stays, is drained at the next start.
- * The signal is bound to the thread that forks: the main one, which lives as long as weftd.
+ * PR_SET_PDEATHSIG: a weftd that is killed leaves no worker behind that nobody supervises, whose port the next weftd's
+ * worker could not take. SIGTERM, since the worker then ends in order and its black box, which stays, is drained at the
+ * next start. The signal is bound to the thread that forks: the main one, which lives as long as weftd.
  *
- * A process group of its own: a Ctrl-C on a terminal would else reach the workers too, beside weftd's SIGTERM, and a second
- * signal makes a worker give up its orderly end.
+ * A process group of its own: a Ctrl-C on a terminal would else reach the workers too, beside weftd's SIGTERM, and a
+ * second signal makes a worker give up its orderly end.
  */
 
 #include "process.h"
@@ -84,11 +84,13 @@ static void reap(int pidfd, pid_t pid)
         int r;
 
         do {
-                r = pidfd >= 0 ? waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED) : waitid(P_PID, (id_t)pid, &info, WEXITED);
+                r = pidfd >= 0 ? waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED)
+                               : waitid(P_PID, (id_t)pid, &info, WEXITED);
         } while (r < 0 && errno == EINTR);
 }
 
-static int start_blocked(const struct process_options *options, const int pipe_fds[2], pid_t *ret_pid, int *ret_pidfd, const char **ret_step)
+static int start_blocked(const struct process_options *options, const int pipe_fds[2], pid_t *ret_pid, int *ret_pidfd,
+                         const char **ret_step)
 {
         struct failure failure;
         pid_t parent = getpid(), pid;

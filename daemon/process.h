@@ -16,16 +16,16 @@ struct process_options {
 };
 
 /*
- * Starts a program in a process group of its own, with default signals, stdin from /dev/null, stdout and stderr as ours. Returns
- * when it has been executed: 0; or a negative errno, with *ret_step saying what failed ("run", "enter its directory"). The
- * caller reaps the process through ret_pidfd, which it owns. It gets SIGTERM when this process dies.
+ * Starts a program in a process group of its own, with default signals, stdin from /dev/null, stdout and stderr as
+ * ours. Returns when it has been executed: 0; or a negative errno, with *ret_step saying what failed ("run", "enter its
+ * directory"). The caller reaps the process through ret_pidfd, which it owns. It gets SIGTERM when this process dies.
  */
 int process_start(const struct process_options *options, pid_t *ret_pid, int *ret_pidfd, const char **ret_step);
 
 /*
- * Where a program, a module or weft-host lies: a name with a slash is taken as it is; else programs are looked for in PATH and
- * then BINDIR, modules in WEFT_MODULE_PATH and then PREFIX/lib/weft, weft-host beside our own program and then in BINDIR.
- * A path that the caller frees; NULL with errno ENOENT or ENOMEM.
+ * Where a program, a module or weft-host lies: a name with a slash is taken as it is; else programs are looked for in
+ * PATH and then BINDIR, modules in WEFT_MODULE_PATH and then PREFIX/lib/weft, weft-host beside our own program and then
+ * in BINDIR. A path that the caller frees; NULL with errno ENOENT or ENOMEM.
  */
 char *process_find_program(const char *name);
 char *process_find_module(const char *name);
@@ -33,7 +33,8 @@ char *process_find_host(void);
 
 /*
  * Our environment without the variables of `without` (names, NULL-terminated) and those that `with` (NAME=VALUE,
- * NULL-terminated) sets, and then `with`. An array that the caller frees with free(); the strings are borrowed. NULL: no memory.
+ * NULL-terminated) sets, and then `with`. An array that the caller frees with free(); the strings are borrowed. NULL:
+ * no memory.
  */
 char **process_environment(const char *const *without, char *const *with);
 

@@ -43,7 +43,8 @@ void supervisor_remove(struct supervisor *supervisor, struct worker *worker)
         while (supervisor->workers[i] != worker)
                 i++;
         supervisor->n_workers--;
-        memmove(supervisor->workers + i, supervisor->workers + i + 1, (supervisor->n_workers - i) * sizeof(struct worker *));
+        memmove(supervisor->workers + i, supervisor->workers + i + 1,
+                (supervisor->n_workers - i) * sizeof(struct worker *));
         worker_free(worker);
 }
 

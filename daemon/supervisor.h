@@ -4,8 +4,9 @@
 
 /*
  * Runs the workloads of a configuration: one process for each instance, started, reaped through its pidfd, restarted by
- * policy with a growing delay, stopped by SIGTERM and, after a deadline, SIGKILL. It knows nothing of black boxes or history:
- * what happens is told through the options' functions. All of it belongs to the thread that runs the event_base.
+ * policy with a growing delay, stopped by SIGTERM and, after a deadline, SIGKILL. It knows nothing of black boxes or
+ * history: what happens is told through the options' functions. All of it belongs to the thread that runs the
+ * event_base.
  */
 
 #include "configuration.h"
@@ -39,19 +40,19 @@ struct worker {
         char *name;
         unsigned instance; /* from 1 */
         enum worker_state state;
-        bool wanted;       /* it is to run */
-        bool again;        /* stopping, to be started anew */
+        bool wanted; /* it is to run */
+        bool again;  /* stopping, to be started anew */
         bool seen_box;
-        pid_t pid;         /* 0: there is no process */
+        pid_t pid; /* 0: there is no process */
         int pidfd;
         struct event *exit_event;
-        struct event *timer;      /* of the next start, or of the SIGKILL */
-        uint64_t started_ns;      /* monotonic */
+        struct event *timer; /* of the next start, or of the SIGKILL */
+        uint64_t started_ns; /* monotonic */
         int64_t started_real_ns;
-        uint64_t next_start_ns;   /* monotonic; 0: none is planned */
-        uint64_t delay_ns;        /* the last one; 0: none since it lived long enough */
+        uint64_t next_start_ns; /* monotonic; 0: none is planned */
+        uint64_t delay_ns;      /* the last one; 0: none since it lived long enough */
         uint64_t restarts;
-        char last_exit[160];      /* "" : none yet */
+        char last_exit[160]; /* "" : none yet */
 };
 
 struct worker_end {
@@ -61,10 +62,11 @@ struct worker_end {
 
 struct supervisor_options {
         struct event_base *base;
-        const char *directory; /* of the black boxes */
+        const char *directory;                 /* of the black boxes */
         uint64_t first_delay_ns, max_delay_ns; /* between starts */
-        uint64_t settled_ns;   /* a worker that lived so long begins with the first delay again */
-        bool (*debug)(const struct config_workload *workload, void *arg); /* shall it be started in debug mode? NULL: as configured */
+        uint64_t settled_ns;                   /* a worker that lived so long begins with the first delay again */
+        bool (*debug)(const struct config_workload *workload,
+                      void *arg); /* shall it be started in debug mode? NULL: as configured */
         /* A process has ended; worker->pid still is its own. May be NULL. */
         void (*ended)(const struct worker *worker, const struct worker_end *end, void *arg);
         /* After supervisor_stop: the last process has ended. May be NULL. */
@@ -72,9 +74,9 @@ struct supervisor_options {
         void *arg;
 };
 
-#define SUPERVISOR_OPTIONS_DEFAULT                                                                                     \
-        {                                                                                                              \
-                .first_delay_ns = 100000000U, .max_delay_ns = 30000000000U, .settled_ns = 10000000000U                 \
+#define SUPERVISOR_OPTIONS_DEFAULT                                                                     \
+        {                                                                                              \
+                .first_delay_ns = 100000000U, .max_delay_ns = 30000000000U, .settled_ns = 10000000000U \
         }
 
 int supervisor_new(const struct supervisor_options *options, struct supervisor **ret_supervisor);
@@ -88,7 +90,8 @@ struct supervisor *supervisor_free(struct supervisor *supervisor);
  */
 int supervisor_apply(struct supervisor *supervisor, const struct config *config);
 
-/* Stops all workers at once; `stopped` is called when that is done, which may be before this returns. No more starts. */
+/* Stops all workers at once; `stopped` is called when that is done, which may be before this returns. No more starts.
+ */
 void supervisor_stop(struct supervisor *supervisor);
 
 /* No patience left: SIGKILL. */

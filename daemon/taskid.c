@@ -23,7 +23,8 @@ size_t task_id_prefix(const char *workload, uint32_t instance, uint32_t loop, ch
         return (size_t)n < size ? (size_t)n : size - 1;
 }
 
-size_t task_id_format(const char *workload, uint32_t instance, uint32_t loop, uint64_t number, char *buffer, size_t size)
+size_t task_id_format(const char *workload, uint32_t instance, uint32_t loop, uint64_t number, char *buffer,
+                      size_t size)
 {
         size_t length = task_id_prefix(workload, instance, loop, buffer, size);
         char digits[NUMBER_TEXT_SIZE];
@@ -59,7 +60,8 @@ int task_id_parse(const char *id, size_t *ret_place_length, uint64_t *ret_number
         const char *slash = strrchr(id, '/');
         uint64_t number;
 
-        if (slash == NULL || slash == id || !parse_number(slash + 1, slash + 1 + strlen(slash + 1), UINT64_MAX, &number))
+        if (slash == NULL || slash == id ||
+            !parse_number(slash + 1, slash + 1 + strlen(slash + 1), UINT64_MAX, &number))
                 return -EINVAL;
         *ret_place_length = (size_t)(slash - id);
         *ret_number = number;

@@ -16,14 +16,15 @@
 size_t task_id_prefix(const char *workload, uint32_t instance, uint32_t loop, char *buffer, size_t size);
 
 /* The whole. */
-size_t task_id_format(const char *workload, uint32_t instance, uint32_t loop, uint64_t number, char *buffer, size_t size);
+size_t task_id_format(const char *workload, uint32_t instance, uint32_t loop, uint64_t number, char *buffer,
+                      size_t size);
 
 /* The number of an ID, and how long the part before its slash is; 0 or -EINVAL. */
 int task_id_parse(const char *id, size_t *ret_place_length, uint64_t *ret_number);
 
 /*
- * Does the part before the slash name this place? "http", "http.1" and "http.1.1" all name the first. Asked of a place that
- * exists, not parsed: a program's own name may hold dots.
+ * Does the part before the slash name this place? "http", "http.1" and "http.1.1" all name the first. Asked of a place
+ * that exists, not parsed: a program's own name may hold dots.
  */
 bool task_id_names(const char *place, size_t length, const char *workload, uint32_t instance, uint32_t loop);
 

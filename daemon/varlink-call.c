@@ -161,7 +161,8 @@ void varlink_invalid_parameter(struct varlink_call *call, const char *parameter)
 
 /* ---- streams ---- */
 
-void varlink_stream(struct varlink_call *call, void (*step)(struct varlink_call *call, void *state), void (*end)(void *state), void *state)
+void varlink_stream(struct varlink_call *call, void (*step)(struct varlink_call *call, void *state),
+                    void (*end)(void *state), void *state)
 {
         assert(call->active && call->step == NULL);
         call->step = step;
@@ -175,7 +176,8 @@ bool varlink_pause(struct varlink_call *call)
 
         if (++call->n_asked % ASKS_PER_CLOCK != 0)
                 return false;
-        return evbuffer_get_length(connection->output) + call->json.used > connection->server->options.limits.output_bytes ||
+        return evbuffer_get_length(connection->output) + call->json.used >
+                       connection->server->options.limits.output_bytes ||
                clock_gettime_ns(CLOCK_MONOTONIC) >= call->until_ns;
 }
 
@@ -227,7 +229,7 @@ bool varlink_parameters(struct varlink_call *call, const struct varlink_field *f
         const char *key;
         json_t *value;
 
-        json_object_foreach(call->parameters, key, value) {
+        json_object_foreach (call->parameters, key, value) {
                 size_t i = 0;
 
                 while (i < n_fields && strcmp(fields[i].name, key) != 0)
@@ -274,7 +276,8 @@ static void service_info(struct varlink_call *call)
         varlink_done(call);
 }
 
-static const struct varlink_interface *find_interface(const struct varlink_options *options, const char *name, size_t length)
+static const struct varlink_interface *find_interface(const struct varlink_options *options, const char *name,
+                                                      size_t length)
 {
         for (size_t i = 0; i < options->n_interfaces; i++) {
                 const char *candidate = options->interfaces[i].name;
@@ -400,18 +403,21 @@ int varlink_dispatch(struct varlink_connection *connection, const char *text, si
 
         assert(!call->active);
         if (!depth_is_fine(text, length, connection->server->options.limits.depth)) {
-                varlink_complain(connection, "a message nested more than %u deep", connection->server->options.limits.depth);
+                varlink_complain(connection, "a message nested more than %u deep",
+                                 connection->server->options.limits.depth);
                 return -EBADMSG;
         }
         message = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
         name = json_string_value(json_object_get(message, "method"));
         if (name == NULL) {
-                varlink_complain(connection, message == NULL ? "not JSON: %s" : "a message that is no call%.0s", error.text);
+                varlink_complain(connection, message == NULL ? "not JSON: %s" : "a message that is no call%.0s",
+                                 error.text);
                 json_decref(message);
                 return -EBADMSG;
         }
 
-        int more = message_flag(message, "more"), oneway = message_flag(message, "oneway"), upgrade = message_flag(message, "upgrade");
+        int more = message_flag(message, "more"), oneway = message_flag(message, "oneway"),
+            upgrade = message_flag(message, "upgrade");
         json_t *parameters = json_object_get(message, "parameters");
 
         if (json_is_null(parameters))
@@ -425,8 +431,12 @@ int varlink_dispatch(struct varlink_connection *connection, const char *text, si
         else if (parameters != NULL && !json_is_object(parameters))
                 wrong = "parameters";
 
-        *call = (struct varlink_call){.connection = connection, .active = true, .more = more > 0, .oneway = oneway > 0,
-                                      .message = message, .parameters = parameters};
+        *call = (struct varlink_call){.connection = connection,
+                                      .active = true,
+                                      .more = more > 0,
+                                      .oneway = oneway > 0,
+                                      .message = message,
+                                      .parameters = parameters};
         json_init(&call->json, call->oneway ? connection->nowhere : connection->output);
         if (wrong != NULL)
                 varlink_invalid_parameter(call, wrong);

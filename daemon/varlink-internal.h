@@ -14,12 +14,12 @@ struct event;
 /* The call that a connection is answering: one at a time, in the order of their arrival. */
 struct varlink_call {
         struct varlink_connection *connection;
-        bool active;      /* from dispatch to varlink_done or varlink_error */
+        bool active; /* from dispatch to varlink_done or varlink_error */
         bool more;
         bool oneway;
-        bool open;        /* a reply was begun and not ended */
+        bool open; /* a reply was begun and not ended */
         bool stepping;
-        json_t *message;  /* holds what the parameters' strings point to */
+        json_t *message;    /* holds what the parameters' strings point to */
         json_t *parameters; /* borrowed from it; NULL: none */
         const struct varlink_interface *interface;
         const struct varlink_method *method;
@@ -66,10 +66,15 @@ struct varlink_server {
         struct message_limit limit;
 };
 
-/* Logs what a peer did wrong, naming it, at a bounded rate. */
-__attribute__((format(printf, 2, 3))) void varlink_complain(struct varlink_connection *connection, const char *format, ...);
+/* Fills in the peer of a connected socket; its groups are the caller's. 0 or a negative errno. */
+int varlink_peer_read(struct varlink_peer *peer, int fd);
 
-/* Begins the call that text holds (NUL-terminated, of length bytes). 0, or -EBADMSG: that is no call, and was reported. */
+/* Logs what a peer did wrong, naming it, at a bounded rate. */
+__attribute__((format(printf, 2, 3))) void varlink_complain(struct varlink_connection *connection, const char *format,
+                                                            ...);
+
+/* Begins the call that text holds (NUL-terminated, of length bytes). 0, or -EBADMSG: that is no call, and was reported.
+ */
 int varlink_dispatch(struct varlink_connection *connection, const char *text, size_t length);
 
 /* Runs a stream for a slice. 0 or -ENOMEM. */

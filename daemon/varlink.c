@@ -3,9 +3,10 @@
 /*
  * The server's transport: listeners, connections, framing, flow control, deadlines.
  *
- * Invariants: a connection answers one call at a time. All its work happens in connection_work, which runs for a slice and
- * arms work_event when there is more. It reads while little is buffered, so that an end is noticed while a stream
- * runs; it begins no call while output_bytes are queued. A connection is freed only by the event callbacks, never below them.
+ * Invariants: a connection answers one call at a time. All its work happens in connection_work, which runs for a slice
+ * and arms work_event when there is more. It reads while little is buffered, so that an end is noticed while a stream
+ * runs; it begins no call while output_bytes are queued. A connection is freed only by the event callbacks, never below
+ * them.
  *
  * Ownership: the server owns listeners and connections; a connection owns its call.
  */
@@ -28,7 +29,6 @@
 
 #define READ_BYTES 65536
 #define ACCEPTS_PER_TURN 16
-#define GROUPS_MAX 65536
 
 static uint64_t now(void)
 {
@@ -49,52 +49,6 @@ void varlink_complain(struct varlink_connection *connection, const char *format,
                         (unsigned)connection->peer.uid, text);
 }
 
-/* ---- peers ---- */
-
-bool varlink_peer_in_group(const struct varlink_peer *peer, gid_t group)
-{
-        if (peer->gid == group)
-                return true;
-        for (size_t i = 0; i < peer->n_groups; i++)
-                if (peer->groups[i] == group)
-                        return true;
-        return false;
-}
-
-/* Groups are for permissions only: without them a peer may do less. */
-static void peer_read_groups(struct varlink_peer *peer, int fd)
-{
-        gid_t *groups = NULL;
-        socklen_t size = 0;
-
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &size) == 0 || errno != ERANGE || size == 0 ||
-            size > GROUPS_MAX * sizeof(gid_t))
-                return;
-        groups = malloc(size);
-        if (groups == NULL)
-                return;
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size) < 0) {
-                free(groups);
-                return;
-        }
-        peer->groups = groups;
-        peer->n_groups = size / sizeof(gid_t);
-}
-
-static int peer_read(struct varlink_peer *peer, int fd)
-{
-        struct ucred credentials;
-        socklen_t size = sizeof(credentials);
-
-        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) < 0)
-                return -errno;
-        peer->uid = credentials.uid;
-        peer->gid = credentials.gid;
-        peer->pid = credentials.pid;
-        peer_read_groups(peer, fd);
-        return 0;
-}
-
 /* ---- connections ---- */
 
 static struct varlink_connection *connection_free(struct varlink_connection *connection)
@@ -107,7 +61,8 @@ static struct varlink_connection *connection_free(struct varlink_connection *con
                 TAILQ_REMOVE(&connection->server->connections, connection, entry);
                 connection->server->n_connections--;
         }
-        struct event *events[] = {connection->read_event, connection->write_event, connection->work_event, connection->deadline_event};
+        struct event *events[] = {connection->read_event, connection->write_event, connection->work_event,
+                                  connection->deadline_event};
 
         for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
                 if (events[i] != NULL)
@@ -191,7 +146,8 @@ static bool connection_finished(struct varlink_connection *connection, bool serv
         if (!served || evbuffer_get_length(connection->output) > 0)
                 return false;
         if (evbuffer_get_length(connection->input) > 0)
-                varlink_complain(connection, "ended within a message (%zu bytes)", evbuffer_get_length(connection->input));
+                varlink_complain(connection, "ended within a message (%zu bytes)",
+                                 evbuffer_get_length(connection->input));
         return true;
 }
 
@@ -214,7 +170,8 @@ static int connection_arm_deadline(struct varlink_connection *connection)
                 return 0;
 
         uint64_t rest_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-        struct timeval delay = {.tv_sec = (time_t)(rest_ns / 1000000000U), .tv_usec = (suseconds_t)(rest_ns / 1000U % 1000000U) + 1};
+        struct timeval delay = {.tv_sec = (time_t)(rest_ns / 1000000000U),
+                                .tv_usec = (suseconds_t)(rest_ns / 1000U % 1000000U) + 1};
 
         if (delay.tv_usec == 1000000)
                 delay = (struct timeval){.tv_sec = delay.tv_sec + 1};
@@ -275,7 +232,8 @@ static int connection_work(struct varlink_connection *connection)
                 return r;
         if (connection_finished(connection, served > 0))
                 return -ECONNRESET;
-        /* Where too much is queued the write event goes on. A timer, not event_active, which would run before the loop polls again. */
+        /* Where too much is queued the write event goes on. A timer, not event_active, which would run before the loop
+         * polls again. */
         if (served == 0 && connection_has_room(connection) && event_add(connection->work_event, &at_once) < 0)
                 return -ENOMEM;
         return connection_arm(connection);
@@ -339,7 +297,8 @@ static void connection_deadline_cb(evutil_socket_t fd, short what, void *arg)
                 return;
         }
         if (evbuffer_get_length(connection->output) > 0)
-                varlink_complain(connection, "has left %zu bytes unread for %.1f s", evbuffer_get_length(connection->output),
+                varlink_complain(connection, "has left %zu bytes unread for %.1f s",
+                                 evbuffer_get_length(connection->output),
                                  (double)connection->server->options.limits.stall_ns / 1e9);
         connection_free(connection);
 }
@@ -352,7 +311,8 @@ static int connection_init(struct varlink_connection *connection)
         connection->output = evbuffer_new();
         connection->nowhere = evbuffer_new();
         connection->read_event = event_new(base, connection->fd, EV_READ | EV_PERSIST, connection_read_cb, connection);
-        connection->write_event = event_new(base, connection->fd, EV_WRITE | EV_PERSIST, connection_write_cb, connection);
+        connection->write_event =
+                event_new(base, connection->fd, EV_WRITE | EV_PERSIST, connection_write_cb, connection);
         connection->work_event = event_new(base, -1, 0, connection_work_cb, connection);
         connection->deadline_event = event_new(base, -1, 0, connection_deadline_cb, connection);
         if (connection->input == NULL || connection->output == NULL || connection->nowhere == NULL ||
@@ -367,7 +327,7 @@ static unsigned count_of_uid(const struct varlink_server *server, uid_t uid)
         const struct varlink_connection *connection;
         unsigned n = 0;
 
-        TAILQ_FOREACH(connection, &server->connections, entry)
+        TAILQ_FOREACH (connection, &server->connections, entry)
                 n += connection->peer.uid == uid;
         return n;
 }
@@ -402,7 +362,7 @@ int varlink_server_connect(struct varlink_server *server, int fd)
         connection->call.connection = connection;
 
         flags = fcntl(fd, F_GETFL);
-        r = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : peer_read(&connection->peer, fd);
+        r = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : varlink_peer_read(&connection->peer, fd);
         if (r == 0)
                 r = connection_admit(connection);
         if (r == 0)
@@ -418,7 +378,8 @@ int varlink_server_connect(struct varlink_server *server, int fd)
 
 /* ---- listeners ---- */
 
-/* Without a descriptor left, the peer would stay in the queue and wake us for ever: the spare one takes it, to close it. */
+/* Without a descriptor left, the peer would stay in the queue and wake us for ever: the spare one takes it, to close
+ * it. */
 static void refuse_one(struct varlink_server *server, int listen_fd)
 {
         close(server->spare_fd);
@@ -473,7 +434,8 @@ fail:
 
 /* ---- the server ---- */
 
-int varlink_server_new(struct event_base *base, const struct varlink_options *options, struct varlink_server **ret_server)
+int varlink_server_new(struct event_base *base, const struct varlink_options *options,
+                       struct varlink_server **ret_server)
 {
         struct varlink_server *server = calloc(1, sizeof(*server));
 

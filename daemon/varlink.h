@@ -5,9 +5,9 @@
 /*
  * A Varlink server on libevent: JSON objects ended by NUL, over Unix stream sockets, with org.varlink.service.
  *
- * Peers are hostile: the size and depth of a message, what is queued for a peer, the number of connections, and the time
- * that a peer may leave its replies unread are bounded. Nothing that a peer sends holds up another one for longer than a
- * slice: a connection works for slice_ns and then lets the loop turn.
+ * Peers are hostile: the size and depth of a message, what is queued for a peer, the number of connections, and the
+ * time that a peer may leave its replies unread are bounded. Nothing that a peer sends holds up another one for longer
+ * than a slice: a connection works for slice_ns and then lets the loop turn.
  *
  * SIGPIPE must be ignored. All of it belongs to the thread that runs the event_base.
  */
@@ -42,7 +42,8 @@ enum varlink_method_flags {
 struct varlink_method {
         const char *name; /* "ListTasks" */
         unsigned flags;
-        /* Answers the call at once (varlink_reply, varlink_done; or varlink_error), or begins a stream (varlink_stream). */
+        /* Answers the call at once (varlink_reply, varlink_done; or varlink_error), or begins a stream
+         * (varlink_stream). */
         void (*handle)(struct varlink_call *call, void *arg);
 };
 
@@ -55,20 +56,20 @@ struct varlink_interface {
 };
 
 struct varlink_limits {
-        size_t message_bytes;  /* of a call; more closes the connection */
-        size_t output_bytes;   /* queued for a peer: from there on streams pause, and no further call is begun */
-        unsigned connections;  /* in all */
+        size_t message_bytes;         /* of a call; more closes the connection */
+        size_t output_bytes;          /* queued for a peer: from there on streams pause, and no further call is begun */
+        unsigned connections;         /* in all */
         unsigned connections_per_uid; /* root excepted */
-        unsigned depth;        /* of a message's nesting */
-        uint64_t slice_ns;     /* of work for one connection in a turn of the loop */
-        uint64_t stall_ns;     /* a peer that reads nothing for so long is closed */
-        uint64_t idle_ns;      /* likewise one that asks nothing */
+        unsigned depth;               /* of a message's nesting */
+        uint64_t slice_ns;            /* of work for one connection in a turn of the loop */
+        uint64_t stall_ns;            /* a peer that reads nothing for so long is closed */
+        uint64_t idle_ns;             /* likewise one that asks nothing */
 };
 
-#define VARLINK_LIMITS_DEFAULT                                                                                         \
-        {                                                                                                              \
-                .message_bytes = 1U << 20, .output_bytes = 1U << 20, .connections = 256, .connections_per_uid = 64,    \
-                .depth = 32, .slice_ns = 2000000, .stall_ns = 30000000000U, .idle_ns = 600000000000U,                  \
+#define VARLINK_LIMITS_DEFAULT                                                                                      \
+        {                                                                                                           \
+                .message_bytes = 1U << 20, .output_bytes = 1U << 20, .connections = 256, .connections_per_uid = 64, \
+                .depth = 32, .slice_ns = 2000000, .stall_ns = 30000000000U, .idle_ns = 600000000000U,               \
         }
 
 struct varlink_options {
@@ -79,7 +80,8 @@ struct varlink_options {
 };
 
 /* Strings and interfaces are borrowed for the server's life. 0 or -ENOMEM, -EMFILE. */
-int varlink_server_new(struct event_base *base, const struct varlink_options *options, struct varlink_server **ret_server);
+int varlink_server_new(struct event_base *base, const struct varlink_options *options,
+                       struct varlink_server **ret_server);
 
 /* Closes all connections. */
 struct varlink_server *varlink_server_free(struct varlink_server *server);
@@ -113,8 +115,8 @@ struct varlink_field {
 bool varlink_parameters(struct varlink_call *call, const struct varlink_field *fields, size_t n_fields);
 
 /*
- * Begins a reply: the caller writes members (keys and values) to what it returns. Each further one says of that before that
- * it continues. varlink_done ends the last; a call without any gets an empty reply.
+ * Begins a reply: the caller writes members (keys and values) to what it returns. Each further one says of that before
+ * that it continues. varlink_done ends the last; a call without any gets an empty reply.
  */
 struct json *varlink_reply(struct varlink_call *call);
 void varlink_done(struct varlink_call *call);
@@ -132,7 +134,8 @@ void varlink_invalid_parameter(struct varlink_call *call, const char *parameter)
  * Answers bit by bit: step is called until the call is done; it returns when varlink_pause says so. end, which
  * frees the state, is called in any case: after the call is done, or when the peer has gone.
  */
-void varlink_stream(struct varlink_call *call, void (*step)(struct varlink_call *call, void *state), void (*end)(void *state), void *state);
+void varlink_stream(struct varlink_call *call, void (*step)(struct varlink_call *call, void *state),
+                    void (*end)(void *state), void *state);
 
 /* Is it time to return from a step? Cheap: the clock is read every few calls. */
 bool varlink_pause(struct varlink_call *call);

@@ -2,10 +2,11 @@
 
 /*
  * A file appears under its name (link, rename) only when it is complete, so IN_CREATE and IN_MOVED_TO say it all. What
- * cannot be opened is reported once and forgotten; it is looked at again only when a scan meets it under a changed file.
+ * cannot be opened is reported once and forgotten; it is looked at again only when a scan meets it under a changed
+ * file.
  *
- * Ownership: the watch owns boxes and their readers. The array is sorted; a cursor into it (ListTasks) must hold a box's
- * place in the order, not its index.
+ * Ownership: the watch owns boxes and their readers. The array is sorted; a cursor into it (ListTasks) must hold a
+ * box's place in the order, not its index.
  */
 
 #include "watch.h"
@@ -80,7 +81,8 @@ static ino_t inode_of(const struct watch *watch, const char *name)
         char path[PATH_MAX];
         struct stat st;
 
-        if (snprintf(path, sizeof(path), "%s/%s", watch->options.directory, name) >= (int)sizeof(path) || lstat(path, &st) < 0)
+        if (snprintf(path, sizeof(path), "%s/%s", watch->options.directory, name) >= (int)sizeof(path) ||
+            lstat(path, &st) < 0)
                 return 0;
         return st.st_ino;
 }
@@ -163,7 +165,8 @@ static void add(struct watch *watch, const char *name)
         if (!is_box_name(name) || is_known(watch, name) || was_refused(watch, name))
                 return;
         box = calloc(1, sizeof(*box));
-        r = box == NULL ? -ENOMEM : reader_open(watch->options.directory, name, watch->options.owner, &box->reader, &why);
+        r = box == NULL ? -ENOMEM
+                        : reader_open(watch->options.directory, name, watch->options.owner, &box->reader, &why);
         if (r == -ENOENT) { /* it has gone already */
                 box_free(box);
                 return;
@@ -244,7 +247,8 @@ static bool read_events(struct watch *watch)
                 if ((event->mask & IN_Q_OVERFLOW) != 0)
                         (void)watch_scan(watch); /* what it cannot open it has reported */
                 else if ((event->mask & (IN_DELETE_SELF | IN_MOVE_SELF)) != 0)
-                        message_error("%s: the runtime directory was taken away; new black boxes will not be seen", watch->options.directory);
+                        message_error("%s: the runtime directory was taken away; new black boxes will not be seen",
+                                      watch->options.directory);
                 else if (event->len > 0)
                         add(watch, event->name);
                 p += sizeof(*event) + event->len;
@@ -274,8 +278,9 @@ int watch_new(const struct watch_options *options, struct watch **ret_watch)
                 return -ENOMEM;
         watch->options = *options;
         watch->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-        if (watch->inotify_fd < 0 || inotify_add_watch(watch->inotify_fd, options->directory,
-                                                       IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0)
+        if (watch->inotify_fd < 0 ||
+            inotify_add_watch(watch->inotify_fd, options->directory,
+                              IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0)
                 r = -errno;
         else
                 watch->event = event_new(options->base, watch->inotify_fd, EV_READ | EV_PERSIST, watch_cb, watch);

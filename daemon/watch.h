@@ -3,8 +3,8 @@
 #define WEFT_WATCH_H
 
 /*
- * The black boxes of the runtime directory: found by inotify as they appear, opened for live queries, kept until the recorder
- * says that they are done with. All of it belongs to the thread that runs the event_base.
+ * The black boxes of the runtime directory: found by inotify as they appear, opened for live queries, kept until the
+ * recorder says that they are done with. All of it belongs to the thread that runs the event_base.
  */
 
 #include <stdbool.h>
@@ -19,11 +19,11 @@ struct watch;
 /* A black box; to be read only, but for the reader. */
 struct box {
         struct reader *reader;
-        const char *name;   /* of its file; the reader's */
-        char workload[64];  /* as its supervisor says, else as it says itself */
+        const char *name;  /* of its file; the reader's */
+        char workload[64]; /* as its supervisor says, else as it says itself */
         uint32_t instance, loop;
-        pid_t pid;          /* of its worker, as far as we know */
-        bool ours;          /* our supervisor started the worker */
+        pid_t pid; /* of its worker, as far as we know */
+        bool ours; /* our supervisor started the worker */
         uint64_t created_ns;
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Loads a module, a shared object that exports int weft_main(int argc, char **argv), and runs that as the main coroutine of a
- * loop. A signal that asks it to end is an orderly end.
+ * Loads a module, a shared object that exports int weft_main(int argc, char **argv), and runs that as the main
+ * coroutine of a loop. A signal that asks it to end is an orderly end.
  */
 
 #include <weft/weft.h>
@@ -46,7 +46,8 @@ static int run_module(void *arg)
 /* Writes DIRECTORY/NAME to path; is there such a file? */
 static bool is_in(const char *directory, size_t length, const char *name, char *path, size_t size)
 {
-        return length > 0 && snprintf(path, size, "%.*s/%s", (int)length, directory, name) < (int)size && access(path, F_OK) == 0;
+        return length > 0 && snprintf(path, size, "%.*s/%s", (int)length, directory, name) < (int)size &&
+               access(path, F_OK) == 0;
 }
 
 /* The first file of that name is it, also if it cannot be loaded: why it cannot is what the user needs to read. */

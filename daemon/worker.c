@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * One worker's life. Its timer has one of two meanings, by its state: WAITING and FAILED: start it again; STOPPING: kill it.
- * pid, pidfd and exit_event exist together, from worker_start to worker_exit_cb. The process is reaped there and nowhere
- * else, so until then its pid and its group are its own.
+ * One worker's life. Its timer has one of two meanings, by its state: WAITING and FAILED: start it again; STOPPING:
+ * kill it. pid, pidfd and exit_event exist together, from worker_start to worker_exit_cb. The process is reaped there
+ * and nowhere else, so until then its pid and its group are its own.
  */
 
 #include "supervisor-internal.h"
@@ -38,10 +38,12 @@ const char *worker_state_name(enum worker_state state)
 
 static void arm(struct worker *worker, uint64_t delay_ns)
 {
-        struct timeval delay = {.tv_sec = (time_t)(delay_ns / 1000000000U), .tv_usec = (suseconds_t)(delay_ns % 1000000000U / 1000U)};
+        struct timeval delay = {.tv_sec = (time_t)(delay_ns / 1000000000U),
+                                .tv_usec = (suseconds_t)(delay_ns % 1000000000U / 1000U)};
 
         if (event_add(worker->timer, &delay) < 0)
-                message_error("workload '%s': out of memory for a timer; it needs 'weftctl workloads start'", worker->name);
+                message_error("workload '%s': out of memory for a timer; it needs 'weftctl workloads start'",
+                              worker->name);
 }
 
 /* ---- starting ---- */
@@ -59,8 +61,8 @@ static char **worker_variables(const struct worker *worker, bool debug)
         variables = calloc(n + 5, sizeof(char *));
         if (variables == NULL)
                 return NULL;
-        good = asprintf(&variables[used], "WEFT_BLACKBOX_DIR=%s", worker->supervisor->options.directory) >= 0 && ++used &&
-               asprintf(&variables[used], "WEFT_WORKLOAD=%s", worker->name) >= 0 && ++used &&
+        good = asprintf(&variables[used], "WEFT_BLACKBOX_DIR=%s", worker->supervisor->options.directory) >= 0 &&
+               ++used && asprintf(&variables[used], "WEFT_WORKLOAD=%s", worker->name) >= 0 && ++used &&
                asprintf(&variables[used], "WEFT_INSTANCE=%u", worker->instance) >= 0 && ++used;
         if (good && debug)
                 good = (variables[used++] = strdup("WEFT_DEBUG=1")) != NULL;
@@ -81,7 +83,8 @@ static void variables_free(char **variables)
         free(variables);
 }
 
-/* argv: for a module weft-host, the module's path, and the arguments. The array is the caller's, and *ret_path and *ret_module too. */
+/* argv: for a module weft-host, the module's path, and the arguments. The array is the caller's, and *ret_path and
+ * *ret_module too. */
 static int worker_command(const struct worker *worker, char ***ret_arguments, char **ret_path, char **ret_module)
 {
         const struct config_workload *config = worker->config;
@@ -118,8 +121,9 @@ static int worker_command(const struct worker *worker, char ***ret_arguments, ch
 /* Finds and executes the program. On failure text says why. */
 static int worker_execute(struct worker *worker, pid_t *ret_pid, int *ret_pidfd, char *text, size_t size)
 {
-        static const char *const without[] = {"WEFT_DEBUG", "WEFT_BLACKBOX_DIR", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
-                                              "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", NULL};
+        static const char *const without[] = {"WEFT_DEBUG",    "WEFT_BLACKBOX_DIR", "NOTIFY_SOCKET",
+                                              "WATCHDOG_USEC", "WATCHDOG_PID",      "LISTEN_FDS",
+                                              "LISTEN_PID",    "LISTEN_FDNAMES",    NULL};
         const struct supervisor_options *options = &worker->supervisor->options;
         const char *program = worker->config->command[0], *step = "run";
         bool debug = options->debug != NULL ? options->debug(worker->config, options->arg)
@@ -129,13 +133,17 @@ static int worker_execute(struct worker *worker, pid_t *ret_pid, int *ret_pidfd,
         int r = environment != NULL ? worker_command(worker, &arguments, &path, &module) : -ENOMEM;
 
         if (r == -ENOENT) {
-                (void)snprintf(text, size, "%s '%s' is not found in %s", worker->config->module ? "module or weft-host for" : "program",
-                               program, worker->config->module ? "WEFT_MODULE_PATH and " WEFT_PKGLIBDIR : "PATH and " WEFT_BINDIR);
+                (void)snprintf(text, size, "%s '%s' is not found in %s",
+                               worker->config->module ? "module or weft-host for" : "program", program,
+                               worker->config->module ? "WEFT_MODULE_PATH and " WEFT_PKGLIBDIR
+                                                      : "PATH and " WEFT_BINDIR);
         } else if (r == 0 && module != NULL && access(module, R_OK) < 0) {
                 r = -errno;
                 (void)snprintf(text, size, "cannot read module '%s': %s", module, strerror(-r));
         } else if (r == 0) {
-                r = process_start(&(struct process_options){.path = path, .arguments = arguments, .environment = environment,
+                r = process_start(&(struct process_options){.path = path,
+                                                            .arguments = arguments,
+                                                            .environment = environment,
                                                             .directory = worker->config->directory},
                                   ret_pid, ret_pidfd, &step);
                 if (r < 0)
@@ -197,7 +205,8 @@ void worker_start(struct worker *worker)
         worker->state = WORKER_STARTING;
         worker->exit_event = event_new(worker->supervisor->options.base, pidfd, EV_READ, worker_exit_cb, worker);
         if (worker->exit_event == NULL || event_add(worker->exit_event, NULL) < 0) {
-                message_error("workload '%s': out of memory; its end will not be noticed until weftd stops", worker->name);
+                message_error("workload '%s': out of memory; its end will not be noticed until weftd stops",
+                              worker->name);
                 return;
         }
         message_info("workload '%s' instance %u: started, pid %d", worker->name, worker->instance, (int)pid);
@@ -212,7 +221,8 @@ void worker_signal(struct worker *worker, int number)
         if (number == SIGKILL)
                 (void)kill(-worker->pid, SIGKILL); /* what it has started, too; none there is fine */
         if (pidfd_send_signal(worker->pidfd, number, NULL, 0) < 0 && errno != ESRCH)
-                message_error("workload '%s': cannot send signal %d to pid %d: %s", worker->name, number, (int)worker->pid, strerror(errno));
+                message_error("workload '%s': cannot send signal %d to pid %d: %s", worker->name, number,
+                              (int)worker->pid, strerror(errno));
 }
 
 /* Without a process: stops waiting for the next start. */
@@ -241,7 +251,8 @@ static void worker_timer_cb(evutil_socket_t fd, short what, void *arg)
                 worker->restarts += worker->state == WORKER_WAITING;
                 worker_start(worker);
         } else if (worker->state == WORKER_STOPPING) {
-                message_warning("workload '%s': pid %d has not ended by itself; killed", worker->name, (int)worker->pid);
+                message_warning("workload '%s': pid %d has not ended by itself; killed", worker->name,
+                                (int)worker->pid);
                 worker_signal(worker, SIGKILL);
         }
 }
@@ -278,7 +289,8 @@ static struct worker_end classify(const siginfo_t *info, char *text, size_t size
         }
         signal_name(info->si_status, name, sizeof(name));
         (void)snprintf(text, size, "%s by %s", is_crash(info->si_status) ? "crashed" : "killed", name);
-        return (struct worker_end){.how = is_crash(info->si_status) ? RECORDER_CRASHED : RECORDER_KILLED, .signal = info->si_status};
+        return (struct worker_end){.how = is_crash(info->si_status) ? RECORDER_CRASHED : RECORDER_KILLED,
+                                   .signal = info->si_status};
 }
 
 /* Its process has ended: what now? True: it is to be started at once. */
@@ -296,7 +308,8 @@ static bool worker_next(struct worker *worker, const struct worker_end *end, uin
                 worker->restarts++;
                 return true;
         }
-        if (worker->config->restart == CONFIG_RESTART_ALWAYS || (worker->config->restart == CONFIG_RESTART_ON_FAILURE && failed))
+        if (worker->config->restart == CONFIG_RESTART_ALWAYS ||
+            (worker->config->restart == CONFIG_RESTART_ON_FAILURE && failed))
                 worker_wait(worker, WORKER_WAITING);
         return false;
 }
@@ -308,8 +321,8 @@ static void worker_say(const struct worker *worker, bool asked, const struct wor
 
         if (worker->state == WORKER_WAITING)
                 (void)snprintf(plan, sizeof(plan), "; starts again in %.1f s", (double)worker->delay_ns / 1e9);
-        message(bad ? MESSAGE_WARNING : MESSAGE_INFO, "workload '%s' instance %u: pid %d %s%s", worker->name, worker->instance, (int)pid,
-                worker->last_exit, plan);
+        message(bad ? MESSAGE_WARNING : MESSAGE_INFO, "workload '%s' instance %u: pid %d %s%s", worker->name,
+                worker->instance, (int)pid, worker->last_exit, plan);
 }
 
 static void worker_exit_cb(evutil_socket_t fd, short what, void *arg)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Bytes of a client against the Varlink server: the first byte says in what pieces they come. Nothing may crash, leak or hang. */
+/* Bytes of a client against the Varlink server: the first byte says in what pieces they come. Nothing may crash, leak
+ * or hang. */
 
 #include "message.h"
 #include "varlink.h"
@@ -18,8 +19,9 @@ static void ping(struct varlink_call *call, void *arg)
         const char *text = NULL;
         double number = 0;
         bool flag = false;
-        const struct varlink_field fields[] = {
-                {"text", VARLINK_STRING, true, &text}, {"number", VARLINK_FLOAT, true, &number}, {"flag", VARLINK_BOOL, true, &flag}};
+        const struct varlink_field fields[] = {{"text", VARLINK_STRING, true, &text},
+                                               {"number", VARLINK_FLOAT, true, &number},
+                                               {"flag", VARLINK_BOOL, true, &flag}};
         struct json *json;
 
         (void)arg;
@@ -53,14 +55,21 @@ static void count(struct varlink_call *call, void *arg)
         varlink_stream(call, stream_step, free, left);
 }
 
-static const struct varlink_method methods[] = {{"P", 0, ping}, {"C", 0, count}, {"W", VARLINK_NEEDS_MORE, count}, {"N", 0, NULL}};
+static const struct varlink_method methods[] = {
+        {"P", 0, ping}, {"C", 0, count}, {"W", VARLINK_NEEDS_MORE, count}, {"N", 0, NULL}};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-        static const struct varlink_interface interface = {.name = "a", .description = "interface a", .methods = methods, .n_methods = 4};
+        static const struct varlink_interface interface = {
+                .name = "a", .description = "interface a", .methods = methods, .n_methods = 4};
         static struct event_base *base;
-        struct varlink_options options = {
-                .vendor = "", .product = "", .version = "", .url = "", .interfaces = &interface, .n_interfaces = 1, .limits = VARLINK_LIMITS_DEFAULT};
+        struct varlink_options options = {.vendor = "",
+                                          .product = "",
+                                          .version = "",
+                                          .url = "",
+                                          .interfaces = &interface,
+                                          .n_interfaces = 1,
+                                          .limits = VARLINK_LIMITS_DEFAULT};
         struct varlink_server *server;
         size_t piece = size > 0 && data[0] > 0 ? data[0] : 4096;
         char sink[65536];
@@ -73,7 +82,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         options.limits.message_bytes = 512;
         options.limits.output_bytes = 2048;
-        if (varlink_server_new(base, &options, &server) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) < 0)
+        if (varlink_server_new(base, &options, &server) < 0 ||
+            socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) < 0)
                 abort();
         if (varlink_server_connect(server, fds[0]) < 0)
                 abort();

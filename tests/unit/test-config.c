@@ -80,15 +80,16 @@ static void nothing_at_all_is_a_configuration_with_the_defaults(void **state)
 
 static void the_example_of_the_documentation_is_understood(void **state)
 {
-        struct config *config = good("history { path = \"/var/lib/weft/history.db\"  max_age = \"30d\"  max_size = \"2GiB\" }\n"
-                                     "control { group = \"root\" }\n"
-                                     "workload http {\n"
-                                     "    command   = { \"weft-http-demo\", \"--listen\", \"127.0.0.1:8080\" }\n"
-                                     "    instances = 4\n"
-                                     "    restart   = on-failure\n"
-                                     "    debug     = off\n"
-                                     "}\n"
-                                     "workload mine { module = \"mine.so\"  args = { \"--x\" } }     # the same\n");
+        struct config *config =
+                good("history { path = \"/var/lib/weft/history.db\"  max_age = \"30d\"  max_size = \"2GiB\" }\n"
+                     "control { group = \"root\" }\n"
+                     "workload http {\n"
+                     "    command   = { \"weft-http-demo\", \"--listen\", \"127.0.0.1:8080\" }\n"
+                     "    instances = 4\n"
+                     "    restart   = on-failure\n"
+                     "    debug     = off\n"
+                     "}\n"
+                     "workload mine { module = \"mine.so\"  args = { \"--x\" } }     # the same\n");
         const struct config_workload *http = config_find(config, "http"), *mine = config_find(config, "mine");
 
         (void)state;
@@ -128,7 +129,8 @@ static void words_are_taken_bare_and_in_quotes(void **state)
 
 static void a_workload_follows_what_is_said_of_all_unless_it_says_otherwise(void **state)
 {
-        struct config *config = good("workload a { command = a }\nworkload b { command = b debug = off slow = 2s }\ndebug = on\nslow = \"50ms\"\n");
+        struct config *config = good(
+                "workload a { command = a }\nworkload b { command = b debug = off slow = 2s }\ndebug = on\nslow = \"50ms\"\n");
         const struct config_workload *a = config_find(config, "a"), *b = config_find(config, "b");
 
         (void)state;
@@ -144,11 +146,33 @@ static void durations_and_sizes_have_their_units(void **state)
         static const struct {
                 const char *text;
                 uint64_t value;
-        } durations[] = {{"0", 0},           {"1ns", 1},          {"2us", 2000},         {"100ms", 100000000},     {"1.5s", 1500000000},
-                         {"2min", 120000000000}, {"2m", 120000000000}, {"1h", 3600000000000}, {"30d", 2592000000000000}, {"1w", 604800000000000},
+        } durations[] = {{"0", 0},
+                         {"1ns", 1},
+                         {"2us", 2000},
+                         {"100ms", 100000000},
+                         {"1.5s", 1500000000},
+                         {"2min", 120000000000},
+                         {"2m", 120000000000},
+                         {"1h", 3600000000000},
+                         {"30d", 2592000000000000},
+                         {"1w", 604800000000000},
                          {"10 s", 10000000000}},
-          sizes[] = {{"0", 0}, {"4096", 4096}, {"1B", 1}, {"1KiB", 1024}, {"2GiB", UINT64_C(2) << 30}, {"1M", 1048576}, {"5MB", 5000000}, {"0.5K", 512}};
-        static const char *const none[] = {"", "1", "s", "-1s", "1x", "1 s s", "1e3s", "0x1s", "infs", "nans", "1..5s", ".5s", "99999999999999999d", "1S"};
+          sizes[] = {{"0", 0},        {"4096", 4096},   {"1B", 1},    {"1KiB", 1024}, {"2GiB", UINT64_C(2) << 30},
+                     {"1M", 1048576}, {"5MB", 5000000}, {"0.5K", 512}};
+        static const char *const none[] = {"",
+                                           "1",
+                                           "s",
+                                           "-1s",
+                                           "1x",
+                                           "1 s s",
+                                           "1e3s",
+                                           "0x1s",
+                                           "infs",
+                                           "nans",
+                                           "1..5s",
+                                           ".5s",
+                                           "99999999999999999d",
+                                           "1S"};
         uint64_t value;
 
         (void)state;
@@ -184,7 +208,8 @@ static void comment_signs_within_strings_are_no_comments(void **state)
 static void an_unknown_option_is_named_with_its_line_and_those_known(void **state)
 {
         (void)state;
-        bad("colour = blue\n", "w.conf:1: option 'colour': unknown; known here: history, control, workload, debug, slow, stop_timeout");
+        bad("colour = blue\n",
+            "w.conf:1: option 'colour': unknown; known here: history, control, workload, debug, slow, stop_timeout");
         bad("# one\n/* two\n */\n\nhistory {\n  # six\n  colour = blue\n}\n",
             "w.conf:7: option 'colour': unknown; known here: path, max_age, max_size");
         bad("workload a {\n command = a\n user = x }\n", "w.conf:3: option 'user': unknown; …");
@@ -194,16 +219,23 @@ static void a_bad_value_is_shown_with_what_is_allowed(void **state)
 {
         (void)state;
         bad("debug = maybe", "w.conf:1: option 'debug': \"maybe\" is not allowed; it must be on or off");
-        bad("\nslow = 0\n", "w.conf:2: option 'slow': \"0\" is not allowed; it must be a duration over 0, such as \"100ms\"");
-        bad("history { path = \"history.db\" }", "w.conf:1: option 'path': \"history.db\" is not allowed; it must be an absolute path");
-        bad("history { max_age = soon }", "w.conf:1: option 'max_age': \"soon\" is not allowed; it must be a duration, …");
-        bad("history { max_size = 2GiBs }", "w.conf:1: option 'max_size': \"2GiBs\" is not allowed; it must be a size, …");
-        bad("control { group = \"no such group\" }", "w.conf:1: option 'group': \"no such group\" is not allowed; it must be the name of a group of this system");
+        bad("\nslow = 0\n",
+            "w.conf:2: option 'slow': \"0\" is not allowed; it must be a duration over 0, such as \"100ms\"");
+        bad("history { path = \"history.db\" }",
+            "w.conf:1: option 'path': \"history.db\" is not allowed; it must be an absolute path");
+        bad("history { max_age = soon }",
+            "w.conf:1: option 'max_age': \"soon\" is not allowed; it must be a duration, …");
+        bad("history { max_size = 2GiBs }",
+            "w.conf:1: option 'max_size': \"2GiBs\" is not allowed; it must be a size, …");
+        bad("control { group = \"no such group\" }",
+            "w.conf:1: option 'group': \"no such group\" is not allowed; it must be the name of a group of this system");
         bad("workload a {\n command = a\n restart = sometimes\n}\n",
             "w.conf:3: option 'restart': \"sometimes\" is not allowed; it must be on-failure, always or no");
-        bad("workload a { command = a environment = { \"A=1\",\n\"B\" } }", "w.conf:2: option 'environment': \"B\" is not allowed; …");
+        bad("workload a { command = a environment = { \"A=1\",\n\"B\" } }",
+            "w.conf:2: option 'environment': \"B\" is not allowed; …");
         bad("workload a { command = a environment = { \"WEFT_INSTANCE=1\" } }", "w.conf:1: option 'environment': …");
-        bad("workload a { command = a directory = \"x\" }", "w.conf:1: option 'directory': \"x\" is not allowed; it must be an absolute path");
+        bad("workload a { command = a directory = \"x\" }",
+            "w.conf:1: option 'directory': \"x\" is not allowed; it must be an absolute path");
         bad("stop_timeout = 5", "w.conf:1: option 'stop_timeout': \"5\" is not allowed; …");
 }
 
@@ -235,11 +267,18 @@ static void a_workload_needs_one_program(void **state)
 
 static void names_that_could_not_be_in_an_id_are_refused(void **state)
 {
-        static const char *const names[] = {"a/b", "a.b", "a b", "", "ä", "a\\n", "1234567890123456789012345678901234567890123456789012345678901234"};
+        static const char *const names[] = {"a/b",
+                                            "a.b",
+                                            "a b",
+                                            "",
+                                            "ä",
+                                            "a\\n",
+                                            "1234567890123456789012345678901234567890123456789012345678901234"};
 
         (void)state;
         config_free(good("workload A-z_09 { command = a }"));
-        config_free(good("workload \"123456789012345678901234567890123456789012345678901234567890123\" { command = a }"));
+        config_free(
+                good("workload \"123456789012345678901234567890123456789012345678901234567890123\" { command = a }"));
         for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
                 char text[256];
 
@@ -251,7 +290,8 @@ static void names_that_could_not_be_in_an_id_are_refused(void **state)
 static void a_workload_is_defined_once(void **state)
 {
         struct config *config = config_new();
-        static const char first[] = "\nworkload a { command = a }", second[] = "workload b { command = b }\n\nworkload a { command = a }";
+        static const char first[] = "\nworkload a { command = a }",
+                          second[] = "workload b { command = b }\n\nworkload a { command = a }";
         char *why;
 
         (void)state;
@@ -276,7 +316,9 @@ static void what_is_no_text_is_refused(void **state)
 {
         (void)state;
         bad_bytes("debug = on\n\0debug = off\n", 24, "w.conf:2: a NUL byte: this is no text");
-        bad_bytes("\x7f" "ELF\x02\x01\x01", 7, "w.conf:1: a control character");
+        bad_bytes("\x7f"
+                  "ELF\x02\x01\x01",
+                  7, "w.conf:1: a control character");
         bad("workload { command = a }", "w.conf:1: …");
         bad("debug { }", "w.conf:1: …");
         bad("= = =", "w.conf:1: …");
@@ -370,9 +412,14 @@ static void a_file_has_a_size_that_it_cannot_exceed(void **state)
 
 static void only_what_changes_how_a_workload_runs_makes_it_another(void **state)
 {
-        static const char *const others[] = {"command = { a, y }", "command = { a }", "command = { a, x, y }", "module = a args = { x }",
-                                             "command = { a, x } directory = \"/\"", "command = { a, x } environment = { \"A=1\" }"};
-        struct config *a = good("workload w { command = { a, x } }"), *b = good("workload w { command = { a, x } instances = 3 restart = always }");
+        static const char *const others[] = {"command = { a, y }",
+                                             "command = { a }",
+                                             "command = { a, x, y }",
+                                             "module = a args = { x }",
+                                             "command = { a, x } directory = \"/\"",
+                                             "command = { a, x } environment = { \"A=1\" }"};
+        struct config *a = good("workload w { command = { a, x } }"),
+                      *b = good("workload w { command = { a, x } instances = 3 restart = always }");
 
         (void)state;
         assert_true(config_workload_same(&a->workloads[0], &b->workloads[0]));

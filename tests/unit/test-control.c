@@ -113,12 +113,14 @@ static json_t *ask(struct event_base *base, int fd, const char *call)
         return NULL;
 }
 
-/* Every "method X(" of the description is there: asked with a parameter that none has, it complains of that, not of the method. */
+/* Every "method X(" of the description is there: asked with a parameter that none has, it complains of that, not of the
+ * method. */
 static void every_method_of_the_description_is_served(void **state)
 {
         char directory[] = "/tmp/test-control-XXXXXX", path[64], call[256];
         struct event_base *base = event_base_new();
-        const struct control_options options = {.base = base, .runtime_directory = directory, .database = "", .group = NOBODY};
+        const struct control_options options = {
+                .base = base, .runtime_directory = directory, .database = "", .group = NOBODY};
         struct control *control;
         const char *why, *description;
         unsigned n_methods = 0;
@@ -132,17 +134,22 @@ static void every_method_of_the_description_is_served(void **state)
         assert_int_equal(control_new(&options, &control), 0);
         assert_int_equal(control_listen(control, control_socket(path, NOBODY, &why)), 0);
         fd = connect_to(path);
-        reply = ask(base, fd, "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"io.weft.Control\"}}");
+        reply = ask(
+                base, fd,
+                "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"io.weft.Control\"}}");
         description = json_string_value(json_object_get(json_object_get(reply, "parameters"), "description"));
         assert_non_null(description);
         for (const char *p = strstr(description, "\nmethod "); p != NULL; p = strstr(p + 1, "\nmethod ")) {
                 const char *name = p + strlen("\nmethod ");
                 json_t *answer;
 
-                (void)snprintf(call, sizeof(call), "{\"method\":\"io.weft.Control.%.*s\",\"parameters\":{\"bogus\":1}}", (int)strcspn(name, "("), name);
+                (void)snprintf(call, sizeof(call), "{\"method\":\"io.weft.Control.%.*s\",\"parameters\":{\"bogus\":1}}",
+                               (int)strcspn(name, "("), name);
                 answer = ask(base, fd, call);
                 assert_string_equal(json_string_value(json_object_get(answer, "error")), VARLINK_INVALID_PARAMETER);
-                assert_string_equal(json_string_value(json_object_get(json_object_get(answer, "parameters"), "parameter")), "bogus");
+                assert_string_equal(
+                        json_string_value(json_object_get(json_object_get(answer, "parameters"), "parameter")),
+                        "bogus");
                 json_decref(answer);
                 n_methods++;
         }

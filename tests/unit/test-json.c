@@ -123,10 +123,11 @@ static void valid_utf8_stays_and_broken_utf8_is_replaced(void **state)
         json_text(&fixture->json, "\xf4\x90\x80\x80"); /* beyond U+10FFFF */
         json_text(&fixture->json, "x\xe2\x82");        /* cut short by the end */
         json_array_end(&fixture->json);
-        assert_string_equal(written(fixture),
-                            "[\"h\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80\",\"\xef\xbf\xbd\xef\xbf\xbd\","
-                            "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\",\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\","
-                            "\"x\xef\xbf\xbd\xef\xbf\xbd\"]");
+        assert_string_equal(
+                written(fixture),
+                "[\"h\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80\",\"\xef\xbf\xbd\xef\xbf\xbd\","
+                "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\",\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\","
+                "\"x\xef\xbf\xbd\xef\xbf\xbd\"]");
 }
 
 static void a_text_longer_than_a_chunk_comes_out_whole(void **state)
@@ -147,7 +148,8 @@ static void a_text_longer_than_a_chunk_comes_out_whole(void **state)
 
 static void numbers_come_out_as_printf_would_write_them(void **state)
 {
-        static const uint64_t values[] = {0, 1, 9, 10, 11, 99, 100, 101, 999, 1000, 12345678901234567U, UINT64_MAX - 1, UINT64_MAX};
+        static const uint64_t values[] = {
+                0, 1, 9, 10, 11, 99, 100, 101, 999, 1000, 12345678901234567U, UINT64_MAX - 1, UINT64_MAX};
 
         (void)state;
         for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
@@ -176,12 +178,15 @@ static void integers_are_shown_up_to_what_readers_can_hold(void **state)
 
 static void times_are_those_of_gmtime(void **state)
 {
-        static const int64_t seconds[] = {0, 1, 951782399, 951782400, 951868800, 1709164800, 1709251199, 4102444799, -1, -86400, -2208988800, 9223372036, -9223372036};
+        static const int64_t seconds[] = {0,          1,  951782399, 951782400,   951868800,  1709164800, 1709251199,
+                                          4102444799, -1, -86400,    -2208988800, 9223372036, -9223372036};
         unsigned seed = 7;
 
         (void)state;
         for (size_t i = 0; i < 2000; i++) {
-                int64_t second = i < sizeof(seconds) / sizeof(seconds[0]) ? seconds[i] : (int64_t)rand_r(&seed) * (i % 2 != 0 ? 4 : -4);
+                int64_t second = i < sizeof(seconds) / sizeof(seconds[0])
+                                         ? seconds[i]
+                                         : (int64_t)rand_r(&seed) * (i % 2 != 0 ? 4 : -4);
                 char text[TIME_TEXT_SIZE], expected[32];
                 time_t t = (time_t)second;
                 struct tm tm;
@@ -256,7 +261,8 @@ static bool names(const char *id, const char *workload, uint32_t instance, uint3
         uint64_t parsed;
         size_t length;
 
-        return task_id_parse(id, &length, &parsed) == 0 && parsed == number && task_id_names(id, length, workload, instance, loop);
+        return task_id_parse(id, &length, &parsed) == 0 && parsed == number &&
+               task_id_names(id, length, workload, instance, loop);
 }
 
 static void an_id_is_understood_with_and_without_the_parts_that_are_one(void **state)
@@ -280,7 +286,9 @@ static void an_id_is_understood_with_and_without_the_parts_that_are_one(void **s
 
 static void what_is_no_id_is_refused(void **state)
 {
-        static const char *const texts[] = {"", "/", "http", "http/", "/1", "http/0", "http/01", "http/-1", "http/1x", "http/18446744073709551616", "http/ 1"};
+        static const char *const texts[] = {"",       "/",       "http",    "http/",   "/1",
+                                            "http/0", "http/01", "http/-1", "http/1x", "http/18446744073709551616",
+                                            "http/ 1"};
         uint64_t number;
         size_t length;
 
@@ -298,7 +306,8 @@ static void every_id_that_is_written_is_understood(void **state)
         for (size_t i = 0; i < 4; i++)
                 for (size_t j = 0; j < 4; j++)
                         for (size_t k = 0; k < 4; k++) {
-                                (void)task_id_format("a.b-c", (uint32_t)parts[i], (uint32_t)parts[j], parts[k], id, sizeof(id));
+                                (void)task_id_format("a.b-c", (uint32_t)parts[i], (uint32_t)parts[j], parts[k], id,
+                                                     sizeof(id));
                                 assert_true(names(id, "a.b-c", (uint32_t)parts[i], (uint32_t)parts[j], parts[k]));
                         }
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The supervisor, with real processes that end by themselves or are stopped, on one event_base. Delays are made small; what is
- * waited for is an event, never a time.
+ * The supervisor, with real processes that end by themselves or are stopped, on one event_base. Delays are made small;
+ * what is waited for is an event, never a time.
  */
 
 #include "configuration.h"
@@ -110,12 +110,12 @@ static const struct worker *worker_of(struct fixture *fixture, const char *name,
         return NULL;
 }
 
-#define turn_until(fixture, condition)                                                                                 \
-        do {                                                                                                           \
-                for (unsigned turns_ = 0; !(condition); turns_++) {                                                    \
-                        assert_true(turns_ < TURNS);                                                                   \
-                        (void)event_base_loop((fixture)->base, EVLOOP_ONCE);                                           \
-                }                                                                                                      \
+#define turn_until(fixture, condition)                                       \
+        do {                                                                 \
+                for (unsigned turns_ = 0; !(condition); turns_++) {          \
+                        assert_true(turns_ < TURNS);                         \
+                        (void)event_base_loop((fixture)->base, EVLOOP_ONCE); \
+                }                                                            \
         } while (0)
 
 /* A file that a worker writes; its text is the caller's. */
@@ -208,7 +208,8 @@ static void debug_mode_of_the_configuration_is_told_by_the_environment(void **st
 {
         struct fixture *fixture = *state;
 
-        apply(fixture, "workload on { command = { \"/bin/sh\", \"-c\", \"exit $WEFT_DEBUG\" } restart = no debug = on }");
+        apply(fixture,
+              "workload on { command = { \"/bin/sh\", \"-c\", \"exit $WEFT_DEBUG\" } restart = no debug = on }");
         turn_until(fixture, fixture->n_ended == 1);
         assert_int_equal(fixture->last_end.exit_code, 1);
 }
@@ -222,10 +223,11 @@ static void a_worker_has_default_signals_no_stdin_and_its_own_group(void **state
 
         note_make(&note);
         (void)signal(SIGPIPE, SIG_IGN);
-        (void)snprintf(config, sizeof(config),
-                       "workload w { command = { \"/bin/sh\", \"-c\", \"(readlink /proc/self/fd/0; cut -d' ' -f5 /proc/$$/stat; echo me $$; ls /proc/$$/fd; "
-                       "grep -E 'Sig(Ign|Blk)' /proc/$$/status) >%s\" } restart = no }",
-                       note.path);
+        (void)snprintf(
+                config, sizeof(config),
+                "workload w { command = { \"/bin/sh\", \"-c\", \"(readlink /proc/self/fd/0; cut -d' ' -f5 /proc/$$/stat; echo me $$; ls /proc/$$/fd; "
+                "grep -E 'Sig(Ign|Blk)' /proc/$$/status) >%s\" } restart = no }",
+                note.path);
         apply(fixture, config);
         turn_until(fixture, fixture->n_ended == 1);
         text = note_read(&note);
@@ -283,7 +285,8 @@ static void a_directory_that_is_missing_is_said_to_be(void **state)
         struct fixture *fixture = *state;
 
         apply(fixture, "workload a { " FOR_EVER " directory = \"/nonexistent\" }");
-        assert_string_equal(worker_of(fixture, "a", 1)->last_exit, "cannot enter the directory of '/bin/sh': No such file or directory");
+        assert_string_equal(worker_of(fixture, "a", 1)->last_exit,
+                            "cannot enter the directory of '/bin/sh': No such file or directory");
 }
 
 static void a_module_that_is_missing_is_said_to_be(void **state)
@@ -317,7 +320,9 @@ static void ends_are_told_apart(void **state)
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
                 char config[256];
 
-                (void)snprintf(config, sizeof(config), "workload w%zu { command = { \"/bin/sh\", \"-c\", \"%s\" } restart = no }", i, cases[i].script);
+                (void)snprintf(config, sizeof(config),
+                               "workload w%zu { command = { \"/bin/sh\", \"-c\", \"%s\" } restart = no }", i,
+                               cases[i].script);
                 apply(fixture, config);
                 turn_until(fixture, fixture->n_ended == i + 1);
                 assert_int_equal(fixture->last_end.how, cases[i].end.how);
@@ -399,9 +404,10 @@ static void a_worker_that_ignores_sigterm_is_killed_after_the_timeout(void **sta
 
         note_make(&note);
         assert_int_equal(mkfifo(note.path, 0600), 0);
-        (void)snprintf(config, sizeof(config),
-                       "stop_timeout = 20ms workload stubborn { command = { \"/bin/sh\", \"-c\", \"trap '' TERM; echo >%s; while :; do sleep 1000; done\" } }",
-                       note.path);
+        (void)snprintf(
+                config, sizeof(config),
+                "stop_timeout = 20ms workload stubborn { command = { \"/bin/sh\", \"-c\", \"trap '' TERM; echo >%s; while :; do sleep 1000; done\" } }",
+                note.path);
         apply(fixture, config);
 
         /* It has written: so its trap is set. */
@@ -460,14 +466,18 @@ static void a_new_configuration_touches_only_what_it_changes(void **state)
         struct fixture *fixture = *state;
         pid_t same, changed;
 
-        apply(fixture, "workload same { " FOR_EVER " }\nworkload changed { " FOR_EVER " }\nworkload gone { " FOR_EVER " }\nworkload fewer { " FOR_EVER " instances = 3 }");
+        apply(fixture, "workload same { " FOR_EVER " }\nworkload changed { " FOR_EVER " }\nworkload gone { " FOR_EVER
+                       " }\nworkload fewer { " FOR_EVER " instances = 3 }");
         same = worker_of(fixture, "same", 1)->pid;
         changed = worker_of(fixture, "changed", 1)->pid;
-        apply(fixture, "workload new { " FOR_EVER " }\nworkload changed { " FOR_EVER " debug = on }\nworkload same { " FOR_EVER " restart = always }\nworkload fewer { " FOR_EVER " }");
+        apply(fixture,
+              "workload new { " FOR_EVER " }\nworkload changed { " FOR_EVER " debug = on }\nworkload same { " FOR_EVER
+              " restart = always }\nworkload fewer { " FOR_EVER " }");
         assert_int_equal(worker_of(fixture, "same", 1)->pid, same);
         assert_int_equal(worker_of(fixture, "same", 1)->config->restart, CONFIG_RESTART_ALWAYS);
         assert_true(worker_of(fixture, "new", 1)->pid > 0);
-        turn_until(fixture, supervisor_n_workers(fixture->supervisor) == 4 && worker_of(fixture, "changed", 1)->pid > 0 &&
+        turn_until(fixture, supervisor_n_workers(fixture->supervisor) == 4 &&
+                                    worker_of(fixture, "changed", 1)->pid > 0 &&
                                     worker_of(fixture, "changed", 1)->pid != changed);
         assert_null(worker_of(fixture, "gone", 1));
         assert_null(worker_of(fixture, "fewer", 2));
@@ -498,7 +508,8 @@ static void a_workload_that_goes_and_comes_back_while_it_stops_runs_again(void *
         apply(fixture, "");
         assert_null(worker_of(fixture, "a", 1)->config);
         apply(fixture, "workload a { " FOR_EVER " }");
-        turn_until(fixture, worker_of(fixture, "a", 1) != NULL && worker_of(fixture, "a", 1)->pid > 0 && worker_of(fixture, "a", 1)->pid != pid);
+        turn_until(fixture, worker_of(fixture, "a", 1) != NULL && worker_of(fixture, "a", 1)->pid > 0 &&
+                                    worker_of(fixture, "a", 1)->pid != pid);
 }
 
 #define SUPERVISOR_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -141,8 +141,13 @@ static struct varlink_interface interface = {
 
 static void start_server(struct fixture *fixture, const struct varlink_limits *limits)
 {
-        struct varlink_options options = {
-                .vendor = "v", .product = "p", .version = "1", .url = "u", .interfaces = &interface, .n_interfaces = 1, .limits = *limits};
+        struct varlink_options options = {.vendor = "v",
+                                          .product = "p",
+                                          .version = "1",
+                                          .url = "u",
+                                          .interfaces = &interface,
+                                          .n_interfaces = 1,
+                                          .limits = *limits};
 
         varlink_server_free(fixture->server);
         interface.arg = fixture;
@@ -240,7 +245,8 @@ static json_t *client_next(struct client *client)
 {
         for (unsigned i = 0; i < TURNS; i++) {
                 char *start = client->got + client->n_taken;
-                char *end = client->n_got > client->n_taken ? memchr(start, '\0', client->n_got - client->n_taken) : NULL;
+                char *end =
+                        client->n_got > client->n_taken ? memchr(start, '\0', client->n_got - client->n_taken) : NULL;
 
                 if (end != NULL) {
                         json_t *message = json_loads(start, 0, NULL);
@@ -289,7 +295,9 @@ static void a_call_is_answered(void **state)
 {
         struct client client = client_open(*state);
 
-        client_send(&client, "{\"method\":\"test.Echo.Ping\",\"parameters\":{\"text\":\"h\\u00e4\",\"number\":7.9,\"flag\":true}}");
+        client_send(
+                &client,
+                "{\"method\":\"test.Echo.Ping\",\"parameters\":{\"text\":\"h\\u00e4\",\"number\":7.9,\"flag\":true}}");
         expect(&client, "{\"parameters\":{\"text\":\"h\\u00e4\",\"number\":7,\"flag\":true}}");
         client_close(&client);
 }
@@ -322,10 +330,13 @@ static void a_bad_parameter_is_named(void **state)
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
                 char text[256];
 
-                (void)snprintf(text, sizeof(text), "{\"method\":\"test.Echo.Ping\",\"parameters\":%s}", cases[i].parameters);
+                (void)snprintf(text, sizeof(text), "{\"method\":\"test.Echo.Ping\",\"parameters\":%s}",
+                               cases[i].parameters);
                 client_send(&client, text);
-                (void)snprintf(text, sizeof(text), "{\"error\":\"org.varlink.service.InvalidParameter\",\"parameters\":{\"parameter\":\"%s\"}}",
-                               cases[i].named);
+                (void)snprintf(
+                        text, sizeof(text),
+                        "{\"error\":\"org.varlink.service.InvalidParameter\",\"parameters\":{\"parameter\":\"%s\"}}",
+                        cases[i].named);
                 expect(&client, text);
         }
         client_close(&client);
@@ -336,19 +347,23 @@ static void a_call_that_cannot_be_is_answered_with_the_error_of_the_service(void
         struct client client = client_open(*state);
 
         client_send(&client, "{\"method\":\"test.Nobody.Ping\"}");
-        expect(&client, "{\"error\":\"org.varlink.service.InterfaceNotFound\",\"parameters\":{\"interface\":\"test.Nobody\"}}");
+        expect(&client,
+               "{\"error\":\"org.varlink.service.InterfaceNotFound\",\"parameters\":{\"interface\":\"test.Nobody\"}}");
         client_send(&client, "{\"method\":\"test.Echo.Pong\"}");
-        expect(&client, "{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{\"method\":\"test.Echo.Pong\"}}");
+        expect(&client,
+               "{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{\"method\":\"test.Echo.Pong\"}}");
         client_send(&client, "{\"method\":\"Ping\"}");
         expect(&client, "{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{\"method\":\"Ping\"}}");
         client_send(&client, "{\"method\":\"test.Echo.Missing\"}");
-        expect(&client, "{\"error\":\"org.varlink.service.MethodNotImplemented\",\"parameters\":{\"method\":\"test.Echo.Missing\"}}");
+        expect(&client,
+               "{\"error\":\"org.varlink.service.MethodNotImplemented\",\"parameters\":{\"method\":\"test.Echo.Missing\"}}");
         client_send(&client, "{\"method\":\"test.Echo.Watch\",\"parameters\":{\"end\":1}}");
         expect(&client, "{\"error\":\"org.varlink.service.ExpectedMore\",\"parameters\":{}}");
         client_send(&client, "{\"method\":\"test.Echo.Ping\",\"more\":1}");
         expect(&client, "{\"error\":\"org.varlink.service.InvalidParameter\",\"parameters\":{\"parameter\":\"more\"}}");
         client_send(&client, "{\"method\":\"test.Echo.Ping\",\"upgrade\":true}");
-        expect(&client, "{\"error\":\"org.varlink.service.InvalidParameter\",\"parameters\":{\"parameter\":\"upgrade\"}}");
+        expect(&client,
+               "{\"error\":\"org.varlink.service.InvalidParameter\",\"parameters\":{\"parameter\":\"upgrade\"}}");
         client_close(&client);
 }
 
@@ -360,16 +375,24 @@ static void the_service_describes_itself_and_its_interfaces(void **state)
         client_send(&client, "{\"method\":\"org.varlink.service.GetInfo\",\"parameters\":{}}");
         expect(&client, "{\"parameters\":{\"vendor\":\"v\",\"product\":\"p\",\"version\":\"1\",\"url\":\"u\","
                         "\"interfaces\":[\"org.varlink.service\",\"test.Echo\"]}}");
-        client_send(&client, "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"test.Echo\"}}");
+        client_send(
+                &client,
+                "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"test.Echo\"}}");
         message = client_next(&client);
-        assert_string_equal(json_string_value(json_object_get(json_object_get(message, "parameters"), "description")), interface.description);
+        assert_string_equal(json_string_value(json_object_get(json_object_get(message, "parameters"), "description")),
+                            interface.description);
         json_decref(message);
-        client_send(&client, "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"org.varlink.service\"}}");
+        client_send(
+                &client,
+                "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"org.varlink.service\"}}");
         message = client_next(&client);
-        assert_non_null(strstr(json_string_value(json_object_get(json_object_get(message, "parameters"), "description")),
-                               "interface org.varlink.service\n"));
+        assert_non_null(
+                strstr(json_string_value(json_object_get(json_object_get(message, "parameters"), "description")),
+                       "interface org.varlink.service\n"));
         json_decref(message);
-        client_send(&client, "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"x\"}}");
+        client_send(
+                &client,
+                "{\"method\":\"org.varlink.service.GetInterfaceDescription\",\"parameters\":{\"interface\":\"x\"}}");
         expect(&client, "{\"error\":\"org.varlink.service.InterfaceNotFound\",\"parameters\":{\"interface\":\"x\"}}");
         client_send(&client, "{\"method\":\"org.varlink.service.Reboot\"}");
         expect(&client, "{\"error\":\"org.varlink.service.MethodNotFound\",\"parameters\":{\"method\":\"Reboot\"}}");
@@ -379,7 +402,9 @@ static void the_service_describes_itself_and_its_interfaces(void **state)
 static void calls_in_a_row_are_answered_in_their_order(void **state)
 {
         struct client client = client_open(*state);
-        static const char calls[] = PING("1") "\0{\"method\":\"test.Echo.Count\",\"more\":true,\"parameters\":{\"end\":2}}\0" PING("2") "\0" PING("3");
+        static const char calls[] =
+                PING("1") "\0{\"method\":\"test.Echo.Count\",\"more\":true,\"parameters\":{\"end\":2}}\0" PING(
+                        "2") "\0" PING("3");
 
         client_send_bytes(&client, calls, sizeof(calls));
         expect(&client, PONG("1"));
@@ -424,7 +449,8 @@ static void half_a_message_waits_for_the_other_half(void **state)
 static void a_client_that_shuts_down_its_side_still_gets_its_answers(void **state)
 {
         struct client client = client_open(*state);
-        static const char calls[] = PING("1") "\0{\"method\":\"test.Echo.Count\",\"more\":true,\"parameters\":{\"end\":20000}}\0" PING("2");
+        static const char calls[] =
+                PING("1") "\0{\"method\":\"test.Echo.Count\",\"more\":true,\"parameters\":{\"end\":20000}}\0" PING("2");
 
         client_send_bytes(&client, calls, sizeof(calls));
         assert_int_equal(shutdown(client.fd, SHUT_WR), 0);
@@ -557,8 +583,18 @@ static void a_server_that_is_freed_ends_its_streams(void **state)
 
 static void garbage_closes_the_connection_and_no_other(void **state)
 {
-        static const char *const texts[] = {"", "x", "{", "[]", "null", "\"\"", "{}", "{\"method\":1}", "{\"method\":\"a.B\",\"method\":\"a.B\"}",
-                                            "\xff\xfe", "{\"method\":\"\xff.B\"}", "{\"method\":\"a\\u0000.B\"}"};
+        static const char *const texts[] = {"",
+                                            "x",
+                                            "{",
+                                            "[]",
+                                            "null",
+                                            "\"\"",
+                                            "{}",
+                                            "{\"method\":1}",
+                                            "{\"method\":\"a.B\",\"method\":\"a.B\"}",
+                                            "\xff\xfe",
+                                            "{\"method\":\"\xff.B\"}",
+                                            "{\"method\":\"a\\u0000.B\"}"};
         struct fixture *fixture = *state;
         struct client other = client_open(fixture);
 
@@ -589,7 +625,9 @@ static void deep_nesting_is_refused_before_it_is_parsed(void **state)
         free(text);
 
         client = client_open(fixture);
-        client_send(&client, "{\"method\":\"test.Echo.Ping\",\"parameters\":{\"text\":\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[\"}}");
+        client_send(
+                &client,
+                "{\"method\":\"test.Echo.Ping\",\"parameters\":{\"text\":\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[\"}}");
         json_decref(client_next(&client)); /* brackets in a string do not count */
         client_close(&client);
 }
