@@ -2,8 +2,8 @@
 /*
  * The condition. Whoever waits or notifies holds its mutex, so the mutex's loop is the condition's.
  *
- * The lock after the wait is never given up, so that a task is never without its mutex after an error; a cancel that comes
- * meanwhile is remembered and returned. A notification whose task then returns an error goes to the next waiter.
+ * The lock after the wait is never given up, so that a task is never without its mutex after an error; a cancel that
+ * comes meanwhile is remembered and returned. A notification whose task then returns an error goes to the next waiter.
  */
 
 #include "mutex.h"
@@ -63,7 +63,8 @@ int weft_condition_wait_for(struct weft_condition *condition, bool (*predicate)(
         return result;
 }
 
-int weft_condition_wait_for_timeout(struct weft_condition *condition, bool (*predicate)(void *arg), void *arg, uint64_t timeout_ns)
+int weft_condition_wait_for_timeout(struct weft_condition *condition, bool (*predicate)(void *arg), void *arg,
+                                    uint64_t timeout_ns)
 {
         struct weft_loop *loop = weft__loop;
         int result = check(condition, loop);

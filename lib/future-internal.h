@@ -7,8 +7,8 @@
 #include <stdbool.h>
 
 /*
- * The task of this slot waits for a future (BB_WAIT_FUTURE) and is to be cancelled: cancels the future, whose end wakes the
- * task. False: the future is done, and has woken it already.
+ * The task of this slot waits for a future (BB_WAIT_FUTURE) and is to be cancelled: cancels the future, whose end wakes
+ * the task. False: the future is done, and has woken it already.
  */
 bool future_cancel_awaited(const struct bb_slot *slot);
 

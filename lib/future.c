@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Futures. Pending until one of set_result, set_error, cancel; then it serves all who await it, and its callbacks become
- * ready. All that a completion needs is made when an awaiter or a callback comes, so it cannot fail.
+ * Futures. Pending until one of set_result, set_error, cancel; then it serves all who await it, and its callbacks
+ * become ready. All that a completion needs is made when an awaiter or a callback comes, so it cannot fail.
  *
- * Ownership: the future is referenced by whoever holds it, by those who await it, and by its callbacks once they are ready. A
- * callback's record belongs to its handle, which releases it when the loop has done with the handle, called or not.
+ * Ownership: the future is referenced by whoever holds it, by those who await it, and by its callbacks once they are
+ * ready. A callback's record belongs to its handle, which releases it when the loop has done with the handle, called or
+ * not.
  */
 
 #include "future-internal.h"
@@ -248,8 +249,8 @@ static void callback_release(void *arg)
         free(callback);
 }
 
-int weft_future_add_done_callback_at(const struct weft_site *site, struct weft_future *future, weft_future_fn fn, void *arg,
-                                     struct weft_context *context)
+int weft_future_add_done_callback_at(const struct weft_site *site, struct weft_future *future, weft_future_fn fn,
+                                     void *arg, struct weft_context *context)
 {
         struct callback *callback;
         struct weft_handle *handle;
@@ -266,7 +267,8 @@ int weft_future_add_done_callback_at(const struct weft_site *site, struct weft_f
                 return result;
         }
         handle->release = callback_release;
-        *callback = (struct callback){.link = future->callbacks_end, .future = future, .handle = handle, .fn = fn, .arg = arg};
+        *callback = (struct callback){
+                .link = future->callbacks_end, .future = future, .handle = handle, .fn = fn, .arg = arg};
         *future->callbacks_end = callback;
         future->callbacks_end = &callback->next;
         weft_handle_unref(handle); /* the loop's reference keeps it until it has released the record */
@@ -304,7 +306,8 @@ size_t weft_future_repr(const struct weft_future *future, char *buffer, size_t s
         else if (name != NULL)
                 (void)snprintf(outcome, sizeof(outcome), "finished error=%s", name);
         else if (future->done)
-                (void)snprintf(outcome, sizeof(outcome), "finished %s=%d", future->result < 0 ? "error" : "result", future->result);
+                (void)snprintf(outcome, sizeof(outcome), "finished %s=%d", future->result < 0 ? "error" : "result",
+                               future->result);
         n = snprintf(buffer, size, "<Future %s created at %s:%d>", outcome, future->site->file, future->site->line);
         return n < 0 ? 0 : (size_t)n;
 }

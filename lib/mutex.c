@@ -112,7 +112,8 @@ int mutex_relock(struct weft_mutex *mutex, struct weft_loop *loop, bool *ret_can
         result = check_owner(mutex, loop);
         if (result < 0)
                 return result;
-        return waitlist_wait_stubbornly(loop, &mutex->waiters, &waiter, BB_WAIT_MUTEX, mutex, &mutex->owner, ret_cancelled);
+        return waitlist_wait_stubbornly(loop, &mutex->waiters, &waiter, BB_WAIT_MUTEX, mutex, &mutex->owner,
+                                        ret_cancelled);
 }
 
 int weft_mutex_lock(struct weft_mutex *mutex)

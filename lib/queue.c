@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The queue. Items lie in a ring that grows as it must. An item that is handed to a waiting getter is the getter's at once, but
- * the ring keeps room to take it back (n_promised) until the getter has run: it may be cancelled before. An item whose putter
- * waits goes into the ring as soon as there is a place, and the put has then taken effect: a cancel that comes after that, but
- * before the putter has run, is left for the putter's next suspension. So a message costs two thirds of a suspension where a queue
- * of one is fed by one task and emptied by another.
+ * The queue. Items lie in a ring that grows as it must. An item that is handed to a waiting getter is the getter's at
+ * once, but the ring keeps room to take it back (n_promised) until the getter has run: it may be cancelled before. An
+ * item whose putter waits goes into the ring as soon as there is a place, and the put has then taken effect: a cancel
+ * that comes after that, but before the putter has run, is left for the putter's next suspension. So a message costs
+ * two thirds of a suspension where a queue of one is fed by one task and emptied by another.
  *
- * Invariants: n + n_promised <= size. While getters wait, the queue is empty; while putters wait, n >= max: so nobody can slip
- * past one who waits. The first n_returned items are those that came back from getters who were cancelled: they are older than
- * all others, and they alone may take n over max.
+ * Invariants: n + n_promised <= size. While getters wait, the queue is empty; while putters wait, n >= max: so nobody
+ * can slip past one who waits. The first n_returned items are those that came back from getters who were cancelled:
+ * they are older than all others, and they alone may take n over max.
  */
 
 #include "waitlist.h"
@@ -19,9 +19,9 @@
 #define SIZE_FIRST 8U
 
 struct weft_queue {
-        void **items; /* a ring: items[(head + i) % size], i < n */
+        void **items;         /* a ring: items[(head + i) % size], i < n */
         size_t head, n, size; /* size: a power of two, or 0 */
-        size_t max; /* SIZE_MAX: no bound */
+        size_t max;           /* SIZE_MAX: no bound */
         size_t n_promised;
         size_t n_returned;
         bool down;      /* shut down */
@@ -86,7 +86,8 @@ static void put_back(struct weft_queue *queue, void *item)
 
 static inline bool in_use(const struct weft_queue *queue)
 {
-        return queue->getters.first != NULL || queue->putters.first != NULL || queue->joiners.first != NULL || queue->n_promised > 0;
+        return queue->getters.first != NULL || queue->putters.first != NULL || queue->joiners.first != NULL ||
+               queue->n_promised > 0;
 }
 
 static inline int enter(struct weft_queue *queue, struct weft_loop *loop)
@@ -117,7 +118,8 @@ static inline void push(struct weft_queue *queue, void *item)
         queue->unfinished++;
 }
 
-/* Takes in the items of those who wait for a place, where there is one: the ring has room for what was just taken out. */
+/* Takes in the items of those who wait for a place, where there is one: the ring has room for what was just taken out.
+ */
 static inline void admit(struct weft_queue *queue)
 {
         while (queue->putters.first != NULL && !is_full(queue)) {

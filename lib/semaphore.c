@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The semaphore. A permit that is released while somebody waits goes to the first waiter and never shows in value: while
- * value > 0 nobody waits.
+ * The semaphore. A permit that is released while somebody waits goes to the first waiter and never shows in value:
+ * while value > 0 nobody waits.
  */
 
 #include "waitlist.h"

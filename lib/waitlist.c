@@ -2,8 +2,9 @@
 /*
  * Lists of suspended tasks: what mutex, semaphore, event, condition, queue and future have in common.
  *
- * Invariants: a waiter on a list is that of a task that is suspended in waitlist_wait, or about to return from it. A served
- * waiter is on no list, and its task does not touch the list any more, so the object may go away once all were served.
+ * Invariants: a waiter on a list is that of a task that is suspended in waitlist_wait, or about to return from it. A
+ * served waiter is on no list, and its task does not touch the list any more, so the object may go away once all were
+ * served.
  */
 
 #include "waitlist.h"
@@ -47,8 +48,8 @@ void waitlist_remove(struct weft_waiters *list, struct weft_waiter *waiter)
         waiter->listed = false;
 }
 
-int waitlist_wait(struct weft_loop *loop, struct weft_waiters *list, struct weft_waiter *waiter, enum bb_wait kind, const void *object,
-                  uint64_t owner, uint64_t timeout_ns)
+int waitlist_wait(struct weft_loop *loop, struct weft_waiters *list, struct weft_waiter *waiter, enum bb_wait kind,
+                  const void *object, uint64_t owner, uint64_t timeout_ns)
 {
         int result;
 
@@ -71,8 +72,8 @@ static bool is_shown(const struct weft_waiters *list, const struct weft_waiter *
         return false;
 }
 
-int waitlist_wait_stubbornly(struct weft_loop *loop, struct weft_waiters *list, struct weft_waiter *waiter, enum bb_wait kind,
-                             const void *object, const uint64_t *owner, bool *ret_cancelled)
+int waitlist_wait_stubbornly(struct weft_loop *loop, struct weft_waiters *list, struct weft_waiter *waiter,
+                             enum bb_wait kind, const void *object, const uint64_t *owner, bool *ret_cancelled)
 {
         bool cancelled = false;
 

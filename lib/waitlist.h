@@ -5,10 +5,11 @@
 /*
  * Tasks that are suspended for one object, first in first out.
  *
- * A waiter lies on its task's stack. Whoever serves it takes it off the list, marks it as served and wakes its task. A task
- * that a timeout or a cancel has woken but that has not run since is still on the list; waitlist_first passes it over, so
- * that nothing is given to one that will not take it. The other way round cannot be helped: a task that was served may be cancelled
- * before it runs; then waitlist_wait returns -ECANCELED with waiter->served, and the caller passes on what it was given.
+ * A waiter lies on its task's stack. Whoever serves it takes it off the list, marks it as served and wakes its task. A
+ * task that a timeout or a cancel has woken but that has not run since is still on the list; waitlist_first passes it
+ * over, so that nothing is given to one that will not take it. The other way round cannot be helped: a task that was
+ * served may be cancelled before it runs; then waitlist_wait returns -ECANCELED with waiter->served, and the caller
+ * passes on what it was given.
  */
 
 #include "loop-internal.h"
@@ -45,12 +46,12 @@ uint64_t waitlist_deadline(struct weft_loop *loop, uint64_t timeout_ns);
  * Puts the running task at the end of the list and suspends it. Returns what task_suspend does, or what served it; the
  * waiter is off the list then. timeout_ns 0: no limit.
  */
-int waitlist_wait(struct weft_loop *loop, struct weft_waiters *list, struct weft_waiter *waiter, enum bb_wait kind, const void *object,
-                  uint64_t owner, uint64_t timeout_ns);
+int waitlist_wait(struct weft_loop *loop, struct weft_waiters *list, struct weft_waiter *waiter, enum bb_wait kind,
+                  const void *object, uint64_t owner, uint64_t timeout_ns);
 
 /* As that, but goes on waiting, in its place, when it is cancelled, and says so. The owner may change meanwhile. */
-int waitlist_wait_stubbornly(struct weft_loop *loop, struct weft_waiters *list, struct weft_waiter *waiter, enum bb_wait kind,
-                             const void *object, const uint64_t *owner, bool *ret_cancelled);
+int waitlist_wait_stubbornly(struct weft_loop *loop, struct weft_waiters *list, struct weft_waiter *waiter,
+                             enum bb_wait kind, const void *object, const uint64_t *owner, bool *ret_cancelled);
 
 void waitlist_remove(struct weft_waiters *list, struct weft_waiter *waiter);
 

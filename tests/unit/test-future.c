@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "coro-test.h"
+
 #include "alloc-test.h"
 
 #include "loop-internal.h"
@@ -256,15 +257,18 @@ static int calls_callbacks(void *arg)
         (void)arg;
         order[0] = '\0';
         CHECK(weft_future_new(&future) == 0);
-        CHECK(weft_future_add_done_callback(future, note_cb, "a") == 0 && weft_future_add_done_callback(future, note_cb, "b") == 0);
-        CHECK(weft_future_add_done_callback(future, note_cb, "c") == 0 && weft_future_add_done_callback(future, note_cb, "b") == 0);
-        CHECK(weft_future_remove_done_callback(future, note_cb, "b") == 2 && weft_future_remove_done_callback(future, note_cb, "b") == 0);
+        CHECK(weft_future_add_done_callback(future, note_cb, "a") == 0 &&
+              weft_future_add_done_callback(future, note_cb, "b") == 0);
+        CHECK(weft_future_add_done_callback(future, note_cb, "c") == 0 &&
+              weft_future_add_done_callback(future, note_cb, "b") == 0);
+        CHECK(weft_future_remove_done_callback(future, note_cb, "b") == 2 &&
+              weft_future_remove_done_callback(future, note_cb, "b") == 0);
         CHECK(weft_future_add_done_callback(future, note_cb, "d") == 0);
         CHECK(weft_future_set_result(future, 0, NULL) == 0);
         CHECK(strcmp(order, "") == 0); /* soon, not now */
         CHECK(weft_future_add_done_callback(future, note_cb, "e") == 0);
         CHECK(weft_future_remove_done_callback(future, note_cb, "a") == 0); /* on its way */
-        weft_future_unref(future);                                         /* they keep it */
+        weft_future_unref(future);                                          /* they keep it */
         settle();
         CHECK(strcmp(order, "acde") == 0);
         return 0;
@@ -414,7 +418,8 @@ static void an_error_that_nobody_saw_is_reported(void **state)
         weft_log_set_function(test_log_write, &log);
         assert_int_equal(weft_run(drops_errors, NULL), 0);
         weft_log_set_function(NULL, NULL);
-        first = strstr(log.text, "40 Future exception was never retrieved\nfuture: <Future finished error=EIO created at ");
+        first = strstr(log.text,
+                       "40 Future exception was never retrieved\nfuture: <Future finished error=EIO created at ");
         assert_non_null(first);
         assert_non_null(strstr(first, "test-future.c:"));
         assert_null(strstr(log.text, "ENOENT"));
@@ -428,7 +433,8 @@ static int prints(void *arg)
 
         (void)arg;
         CHECK(weft_future_new(&future) == 0);
-        CHECK(weft_future_repr(future, text, sizeof(text)) == strlen(text) && strncmp(text, "<Future pending created at ", 27) == 0);
+        CHECK(weft_future_repr(future, text, sizeof(text)) == strlen(text) &&
+              strncmp(text, "<Future pending created at ", 27) == 0);
         CHECK(weft_future_repr(future, little, sizeof(little)) == strlen(text) && strcmp(little, "<Future ") == 0);
         CHECK(weft_future_set_result(future, 7, NULL) == 0);
         (void)weft_future_repr(future, text, sizeof(text));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "coro-test.h"
+
 #include "alloc-test.h"
 
 #include "loop-internal.h"
@@ -68,7 +69,8 @@ static int cancelled_result(struct weft_task *task)
 }
 
 /* Spawns n actors, "a", "b", … in order, and lets them wait. */
-static void spawn_actors(weft_coroutine_fn fn, struct weft_queue *queue, unsigned n, struct actor *ret_actors, struct weft_task **ret_tasks)
+static void spawn_actors(weft_coroutine_fn fn, struct weft_queue *queue, unsigned n, struct actor *ret_actors,
+                         struct weft_task **ret_tasks)
 {
         static const char *const names[] = {"a", "b", "c", "d", "e", "f"};
 
@@ -260,7 +262,8 @@ static int putters_cancel(void *arg)
         CHECK(weft_task_cancel(tasks[1], NULL) == 0); /* while it waits: nothing is put */
         CHECK(weft_await(tasks[1]) == 0 && actors[1].result == -ECANCELED);
         CHECK(weft_queue_get_nowait(queue, &item) == 0);
-        CHECK(cancelled_result(tasks[0]) == -ECANCELED && actors[0].result == 0); /* when its item had gone in: at its next suspension */
+        CHECK(cancelled_result(tasks[0]) == -ECANCELED &&
+              actors[0].result == 0); /* when its item had gone in: at its next suspension */
         CHECK(strcmp(contents(queue), "ac") == 0);
         CHECK(weft_await(tasks[2]) == 0 && actors[2].result == 0);
 
@@ -289,7 +292,8 @@ static int item_comes_back(void *arg)
         (void)arg;
         CHECK(weft_queue_new(1, NULL, &queue) == 0);
         spawn_actors(gets_one, queue, 1, &getter, &getter_task);
-        CHECK(weft_queue_put(queue, "1") == 0 && weft_queue_put(queue, "2") == 0); /* one for the getter, one to lie there */
+        CHECK(weft_queue_put(queue, "1") == 0 &&
+              weft_queue_put(queue, "2") == 0); /* one for the getter, one to lie there */
         putter = (struct actor){.queue = queue, .item = "3", .result = 1};
         CHECK(weft_task_cancel(getter_task, NULL) == 0);
         putter_task = weft_spawn(puts_one, &putter);
@@ -438,7 +442,8 @@ static int shuts_down_between(void *arg)
         CHECK(weft_queue_new(1, drop, &queue) == 0);
         spawn_actors(gets_one, queue, 1, &getter, &getter_task);
         CHECK(weft_queue_put(queue, "1") == 0 && weft_queue_shutdown(queue, true) == 0);
-        CHECK(cancelled_result(getter_task) == -ECANCELED && strcmp(dropped, "1") == 0); /* its item came back too late */
+        CHECK(cancelled_result(getter_task) == -ECANCELED &&
+              strcmp(dropped, "1") == 0); /* its item came back too late */
         CHECK(weft_queue_join(queue) == 0 && weft_queue_free(queue) == 0);
 
         CHECK(weft_queue_new(1, drop, &queue) == 0 && weft_queue_put(queue, "2") == 0);
@@ -607,7 +612,8 @@ static void ten_thousand_getters_and_putters_share_a_queue_of_one_in_time(void *
         assert_int_equal(weft_run(many_on_one_queue, NULL), 0);
 }
 
-/* Random gets, puts, cancels and timeouts: every item that was put is got once, in order of the puts that took effect. */
+/* Random gets, puts, cancels and timeouts: every item that was put is got once, in order of the puts that took effect.
+ */
 struct storm {
         struct weft_queue *queue;
         unsigned n_put, n_got, n_cancelled;

@@ -5,13 +5,13 @@
 /*
  * What tasks of one loop wait for each other with: mutex, semaphore, event, condition, queue, as asyncio's.
  *
- * Tasks switch only where they suspend, so data shared by the tasks of one loop needs a mutex only where it must stay as it is over
- * a suspension. None of these works between threads.
+ * Tasks switch only where they suspend, so data shared by the tasks of one loop needs a mutex only where it must stay
+ * as it is over a suspension. None of these works between threads.
  *
  * All are fair: who waits first is served first, and what is released goes to the first waiter, past whom nobody
- * can slip. All are safe to cancel: a call that returns -ECANCELED or -ETIMEDOUT has taken nothing, also when the cancel
- * came after it was served but before its task ran again: what it was to get goes to the next waiter.
- * A call that need not wait does not suspend, and is not cancelled.
+ * can slip. All are safe to cancel: a call that returns -ECANCELED or -ETIMEDOUT has taken nothing, also when the
+ * cancel came after it was served but before its task ran again: what it was to get goes to the next waiter. A call
+ * that need not wait does not suspend, and is not cancelled.
  *
  * Errors that every function here may return:
  *      -EPERM   no loop runs in this thread; a function that suspends, or takes a mutex, was called outside a task
@@ -93,8 +93,8 @@ WEFT_PUBLIC int weft_semaphore_acquire_timeout(struct weft_semaphore *semaphore,
 WEFT_PUBLIC int weft_semaphore_try_acquire(struct weft_semaphore *semaphore);
 
 /*
- * Gives a permit to the first waiter, or back. Anyone may, a callback too. -EOVERFLOW: a bounded one has all its permits
- * (or another SIZE_MAX), and nothing changes.
+ * Gives a permit to the first waiter, or back. Anyone may, a callback too. -EOVERFLOW: a bounded one has all its
+ * permits (or another SIZE_MAX), and nothing changes.
  */
 WEFT_PUBLIC int weft_semaphore_release(struct weft_semaphore *semaphore);
 
@@ -113,7 +113,7 @@ struct weft_event {
 
 #define WEFT_EVENT_INIT {0}
 
-/* Suspends until the event is set; does not, when it is. A clear right after the set takes nothing from those who waited. */
+/* Suspends unless the event is set, until it is. A clear right after the set takes nothing from those who waited. */
 WEFT_PUBLIC int weft_event_wait(struct weft_event *event);
 WEFT_PUBLIC int weft_event_wait_timeout(struct weft_event *event, uint64_t timeout_ns);
 
@@ -138,8 +138,8 @@ struct weft_condition {
 /*
  * Unlocks the mutex, suspends until notified, and locks the mutex again before it returns, also where it returns
  * -ECANCELED or -ETIMEDOUT: that lock is never cut short, and timeout_ns does not count for it. A notification that
- * a task did not live to see goes to the next. -EPERM: the running task does not hold the mutex. Only after -EPERM, -EXDEV and
- * -EOWNERDEAD (see weft_mutex_lock) is the mutex not the task's.
+ * a task did not live to see goes to the next. -EPERM: the running task does not hold the mutex. Only after -EPERM,
+ * -EXDEV and -EOWNERDEAD (see weft_mutex_lock) is the mutex not the task's.
  */
 WEFT_PUBLIC int weft_condition_wait(struct weft_condition *condition);
 WEFT_PUBLIC int weft_condition_wait_timeout(struct weft_condition *condition, uint64_t timeout_ns);
@@ -149,7 +149,8 @@ WEFT_PUBLIC int weft_condition_wait_timeout(struct weft_condition *condition, ui
  * waits together; -ETIMEDOUT says that the predicate is not true after that either.
  */
 WEFT_PUBLIC int weft_condition_wait_for(struct weft_condition *condition, bool (*predicate)(void *arg), void *arg);
-WEFT_PUBLIC int weft_condition_wait_for_timeout(struct weft_condition *condition, bool (*predicate)(void *arg), void *arg, uint64_t timeout_ns);
+WEFT_PUBLIC int weft_condition_wait_for_timeout(struct weft_condition *condition, bool (*predicate)(void *arg),
+                                                void *arg, uint64_t timeout_ns);
 
 /* Wakes the first n waiters, or all. They run once they have the mutex. -EPERM: the running task does not hold it. */
 WEFT_PUBLIC int weft_condition_notify(struct weft_condition *condition, size_t n);
@@ -167,8 +168,8 @@ WEFT_PUBLIC int weft_condition_deinit(struct weft_condition *condition);
 struct weft_queue;
 
 /*
- * max 0: no bound. drop, which may be NULL, is called with each item that nobody will get: those that an immediate shutdown or
- * weft_queue_free finds in the queue. It must not suspend. 0 or -ENOMEM. Needs no loop.
+ * max 0: no bound. drop, which may be NULL, is called with each item that nobody will get: those that an immediate
+ * shutdown or weft_queue_free finds in the queue. It must not suspend. 0 or -ENOMEM. Needs no loop.
  */
 WEFT_PUBLIC int weft_queue_new(size_t max, void (*drop)(void *item), struct weft_queue **ret_queue);
 
@@ -176,9 +177,9 @@ WEFT_PUBLIC int weft_queue_new(size_t max, void (*drop)(void *item), struct weft
 WEFT_PUBLIC int weft_queue_free(struct weft_queue *queue);
 
 /*
- * Puts an item in. Suspends while the queue is full. On success the item is the queue's, on failure still the caller's: where a
- * cancel comes after the item has gone in, but before the caller has run again, the put succeeds and the caller's next suspension is
- * cancelled. -ESHUTDOWN: the queue was shut down, before or while it waited; -ENOMEM.
+ * Puts an item in. Suspends while the queue is full. On success the item is the queue's, on failure still the caller's:
+ * where a cancel comes after the item has gone in, but before the caller has run again, the put succeeds and the
+ * caller's next suspension is cancelled. -ESHUTDOWN: the queue was shut down, before or while it waited; -ENOMEM.
  */
 WEFT_PUBLIC int weft_queue_put(struct weft_queue *queue, void *item);
 WEFT_PUBLIC int weft_queue_put_timeout(struct weft_queue *queue, void *item, uint64_t timeout_ns);
@@ -194,16 +195,16 @@ WEFT_PUBLIC int weft_queue_get_timeout(struct weft_queue *queue, void **ret_item
 WEFT_PUBLIC int weft_queue_get_nowait(struct weft_queue *queue, void **ret_item);
 
 /*
- * What was got is worked off: once for each item that was put. -EINVAL: that often already. weft_queue_join suspends until all
- * is worked off that was put.
+ * What was got is worked off: once for each item that was put. -EINVAL: that often already. weft_queue_join suspends
+ * until all is worked off that was put.
  */
 WEFT_PUBLIC int weft_queue_task_done(struct weft_queue *queue);
 WEFT_PUBLIC int weft_queue_join(struct weft_queue *queue);
 WEFT_PUBLIC int weft_queue_join_timeout(struct weft_queue *queue, uint64_t timeout_ns);
 
 /*
- * From now on put fails with -ESHUTDOWN, for those too who wait in it; and get when the queue is empty. immediate: it is
- * emptied at once; the items in it are dropped and count as worked off. May be called again.
+ * From now on put fails with -ESHUTDOWN, for those too who wait in it; and get when the queue is empty. immediate: it
+ * is emptied at once; the items in it are dropped and count as worked off. May be called again.
  */
 WEFT_PUBLIC int weft_queue_shutdown(struct weft_queue *queue, bool immediate);
 
