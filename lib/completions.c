@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * as_completed: tasks in the order of their ends. Each task's entry is its watcher, and moves to the queue of those done when it
- * ends; the caller's handles keep the tasks.
+ * as_completed: tasks in the order of their ends. Each task's entry is its watcher, and moves to the queue of those
+ * done when it ends; the caller's handles keep the tasks.
  */
 
 #include "wait-internal.h"

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Done callbacks: a handle that is made when the callback is added, so that nothing can fail when the task ends, and put into the
- * ready queue then.
+ * Done callbacks: a handle that is made when the callback is added, so that nothing can fail when the task ends, and
+ * put into the ready queue then.
  *
- * Ownership: until the task's end a struct done_callback is its watcher; from then on it holds a reference on the task. It is freed
- * with its handle: after the call, or when that is dropped.
+ * Ownership: until the task's end a struct done_callback is its watcher; from then on it holds a reference on the
+ * task. It is freed with its handle: after the call, or when that is dropped.
  */
 
 #include "loop-internal.h"
+#include "threadsafe.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -54,7 +55,7 @@ int weft_task_add_done_callback_at(const struct weft_site *site, struct weft_tas
         int result;
 
         if (weft__loop == NULL)
-                return -EPERM;
+                return loop_missing();
         if (task == NULL || fn == NULL)
                 return -EINVAL;
         if (task->loop != weft__loop)

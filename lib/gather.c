@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gather: the results of several tasks. It takes the handles once nothing can fail any more; all results are read at the end,
- * from tasks that the handles have kept. Their errors are gather's to tell, so they all count as seen from the start.
+ * gather: the results of several tasks. It takes the handles once nothing can fail any more; all results are read at
+ * the end, from tasks that the handles have kept. Their errors are gather's to tell, so they all count as seen from
+ * the start.
  */
 
 #include "wait-internal.h"

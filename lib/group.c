@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Task groups. Rules: asyncio.TaskGroup's, as of CPython 3.13, which keeps the parent's count of cancels right where 3.11 and 3.12
- * do not: what the group requested of its parent it takes back, once, at the end.
+ * Task groups. Rules: asyncio.TaskGroup's, as of CPython 3.13, which keeps the parent's count of cancels right where
+ * 3.11 and 3.12 do not: what the group requested of its parent it takes back, once, at the end.
  *
- * Ownership: the group is its maker's; it holds references on its parent, on each child that lives and on each that failed. A struct child
- * is made before its task, so that nothing can fail later: living, it is in group->children and among its task's watchers;
- * failed, in group->failures; else it is freed in the step that ended the task.
+ * Ownership: the group is its maker's; it holds references on its parent, on each child that lives and on each that
+ * failed. A struct child is made before its task, so that nothing can fail later: living, it is in group->children
+ * and among its task's watchers; failed, in group->failures; else it is freed in the step that ended the task.
  */
 
 #include "loop-internal.h"
+#include "threadsafe.h"
 
 #include <weft/group.h>
 
@@ -159,7 +160,7 @@ int weft_group_spawn_at(const struct weft_site *site, struct weft_group *group, 
         if (group == NULL)
                 return -EINVAL;
         if (weft__loop == NULL)
-                return -EPERM;
+                return loop_missing();
         if (group->loop != weft__loop)
                 return -EXDEV;
         if (group->ended || group->aborting || (group->exiting && group->n_children == 0))

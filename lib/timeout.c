@@ -2,9 +2,9 @@
 /*
  * Timeout scopes, and await with a timeout, which is a scope around an await. Rules: asyncio.Timeout's.
  *
- * Ownership: the struct weft_timeout is its user's, mostly on a coroutine's stack. What a timer may come for is on the heap,
- * from begin to end, listed at its task: a coroutine that returns past its weft_timeout_end leaves a scope that is ended here
- * then, never a timer that fires into a stack which is somebody else's by now.
+ * Ownership: the struct weft_timeout is its user's, mostly on a coroutine's stack. What a timer may come for is on
+ * the heap, from begin to end, listed at its task: a coroutine that returns past its weft_timeout_end leaves a scope
+ * that is ended here then, never a timer that fires into a stack which is somebody else's by now.
  */
 
 #include "log.h"

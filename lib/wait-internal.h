@@ -30,7 +30,10 @@ struct multi {
         struct multi_watcher inline_watchers[MULTI_N_INLINE];
 };
 
-/* Checks the handles, watches those that are not done. 0, -EPERM, -EINVAL, -EDEADLK, -EXDEV, -ENOMEM: nothing is left to deinit. */
+/*
+ * Checks the handles, watches those that are not done. 0, -EPERM, -EINVAL, -EDEADLK, -EXDEV, -ENOMEM: nothing is left
+ * to deinit.
+ */
 int multi_init(struct multi *multi, struct weft_task *const *tasks, size_t n_tasks, bool (*stops)(const struct weft_task *task));
 void multi_deinit(struct multi *multi);
 

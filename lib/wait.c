@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting for several tasks. The watchers belong to the waiter, who takes back those that were not called; a wait never owns a
- * reference on a task: its caller's handles keep them.
+ * Waiting for several tasks. The watchers belong to the waiter, who takes back those that were not called; a wait
+ * never owns a reference on a task: its caller's handles keep them.
  */
 
 #include "wait-internal.h"
@@ -88,8 +88,8 @@ int multi_suspend(struct multi *multi, uint64_t deadline_ns)
         int result;
 
         multi->waiting = true;
-        result = task_suspend(multi->waiter->loop, one ? BB_WAIT_TASK : BB_WAIT_GROUP, one ? number : (uint64_t)(uintptr_t)multi, number,
-                              deadline_ns);
+        result = task_suspend(multi->waiter->loop, one ? BB_WAIT_TASK : BB_WAIT_GROUP,
+                              one ? number : (uint64_t)(uintptr_t)multi, number, deadline_ns);
         multi->waiting = false;
         return result;
 }

@@ -3,8 +3,9 @@
 #define WEFT_ALLOC_TEST_H
 
 /*
- * Allocations that fail on demand, and a count of those alive: for a test program linked with ALLOC_TEST_LDFLAGS, which sends
- * the calls of all that is linked in statically (libweft-core, the test) here. Include it in one source only.
+ * Allocations that fail on demand, and a count of those alive: for a test program linked with ALLOC_TEST_LDFLAGS,
+ * which sends the calls of all that is linked in statically (libweft-core, the test) here. Include it in one source
+ * only.
  */
 
 #include <stdbool.h>
@@ -86,9 +87,9 @@ static inline void alloc_disarm(void)
 }
 
 /*
- * Runs the scenario as a main task with its first allocation failing, then its second, and so on until none is left to fail. It
- * calls alloc_arm where the failing may begin and alloc_disarm where it must have ended, returns 0 if all was as it
- * must be with and without memory, and must leave nothing behind. True: so it was.
+ * Runs the scenario as a main task with its first allocation failing, then its second, and so on until none is left
+ * to fail. It calls alloc_arm where the failing may begin and alloc_disarm where it must have ended, returns 0 if all
+ * was as it must be with and without memory, and must leave nothing behind. True: so it was.
  */
 static inline bool alloc_survives(int (*scenario)(void *arg), size_t n_least)
 {
