@@ -235,7 +235,7 @@ enum bb_wait {
         BB_WAIT_QUEUE_GET = 10,
         BB_WAIT_QUEUE_PUT = 11,
         BB_WAIT_GROUP = 12,
-        BB_WAIT_THREAD = 13,
+        BB_WAIT_THREAD = 13,  /* wait_object: address of the function that a thread runs, or will */
         BB_WAIT_DNS = 14,
         BB_WAIT_PROCESS = 15,
         BB_WAIT_SIGNAL = 16,

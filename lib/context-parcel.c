@@ -3,10 +3,11 @@
 /*
  * Contexts that go to another thread.
  *
- * Any number of parcels may be on their way, so a parcel's heap is plain memory of the size that the copy needs; nothing can
- * be set in it. It holds references on the objects of pointer values, like any heap.
+ * Any number of parcels may be on their way, so a parcel's heap is plain memory of the size that the copy needs;
+ * nothing can be set in it. It holds references on the objects of pointer values, like any heap.
  *
- * Ownership: a parcel owns its heap. Whoever unpacks or drops it calls the unref of its pointer values, in his own thread.
+ * Ownership: a parcel owns its heap. Whoever unpacks or drops it calls the unref of its pointer values, in his own
+ * thread.
  */
 
 #include "context-parcel.h"

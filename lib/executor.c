@@ -2,16 +2,17 @@
 /*
  * Blocking work in a pool of threads: weft_to_thread, weft_run_in_executor.
  *
- * A job lies on the stack of the task that waits for it, and the task does not go on before the job is done or withdrawn: so it
- * needs no memory, and can be neither lost nor left over at the loop's end. It goes
+ * A job lies on the stack of the task that waits for it, and the task does not go on before the job is done or
+ * withdrawn: so it needs no memory, and can be neither lost nor left over at the loop's end. It goes
  *
  *      waiting (the loop's list) → queued (shared, bounded) → running → mail to the loop → done
  *
- * A job's context must be copied out of the loop's heap by the loop's thread before another thread may see it: a deep copy,
- * which only jobs in the short shared queue have. Those behind them have a copy in the loop's own heap, which costs nothing.
+ * A job's context must be copied out of the loop's heap by the loop's thread before another thread may see it: a deep
+ * copy, which only jobs in the short shared queue have. Those behind them have a copy in the loop's own heap, which
+ * costs nothing.
  *
- * Locking: the executor's lock guards queue, job.queued, n_idle and ending. The rest is the loop's thread's, but for what of a job
- * running needs: that is the pool's thread's until its mail is posted.
+ * Locking: the lock guards queue, job.queued, n_idle and ending. The rest is the loop's thread's, but for what of a job
+ * that is running needs: that is its thread's until the mail is posted.
  */
 
 #include "executor.h"
@@ -161,7 +162,8 @@ static unsigned default_threads(void)
         return n + 4 < (long)N_THREADS_DEFAULT_MAX ? (unsigned)n + 4 : N_THREADS_DEFAULT_MAX;
 }
 
-static int executor_new(struct weft_loop *loop, const struct weft_executor_options *options, struct executor **ret_executor)
+static int executor_new(struct weft_loop *loop, const struct weft_executor_options *options,
+                        struct executor **ret_executor)
 {
         unsigned n_threads = options->n_threads != 0 ? options->n_threads : default_threads();
         struct executor *executor = malloc(sizeof(*executor) + n_threads * sizeof(executor->threads[0]));
@@ -211,7 +213,8 @@ static bool queue_job(struct executor *executor, struct job *job, bool *ret_thre
         if (room) {
                 job->queued = true;
                 list_add(&executor->queue, job);
-                *ret_thread_wanted = executor->queue.n > executor->n_idle && executor->n_threads < executor->n_threads_max;
+                *ret_thread_wanted =
+                        executor->queue.n > executor->n_idle && executor->n_threads < executor->n_threads_max;
                 pthread_cond_signal(&executor->work);
         }
         pthread_mutex_unlock(&executor->lock);

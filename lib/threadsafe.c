@@ -2,13 +2,13 @@
 /*
  * Loops as other threads see them: references, mail, calls.
  *
- * A loop's mail is a list behind a lock that is held for a few instructions, and for a write to the eventfd that an observer's
- * commands come by too, when the loop has not been told yet. The loop takes the whole list at once.
+ * A loop's mail is a list behind a lock that is held for a few instructions, and for a write to the eventfd that an
+ * observer's commands come by too, when the loop has not been told yet. The loop takes the whole list at once.
  *
  * Invariants: mail that was posted is delivered, the last of it by mail_close. A call that was accepted is made.
  *
- * Ownership: the loop has a reference on its ref, and so has each who names the loop. A remote call belongs to the list, then,
- * as any handle, to the loop.
+ * Ownership: the loop has a reference on its ref, and so has each who names the loop. A remote call belongs to the
+ * list, then, as any handle, to the loop.
  */
 
 #include "threadsafe.h"
@@ -57,7 +57,8 @@ void threadsafe_forked(void)
 {
         generation++;
         loops = NULL;
-        loops_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; /* another thread, which is not here, may have held it */
+        loops_lock =
+                (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER; /* another thread, which is not here, may have held it */
 }
 
 static bool some_loop_debugs(void)
@@ -244,7 +245,8 @@ static struct remote_call *call_new(const struct weft_site *site, weft_callback_
         return call;
 }
 
-int weft_call_soon_threadsafe_at(const struct weft_site *site, struct weft_loop_ref *ref, weft_callback_fn fn, void *arg)
+int weft_call_soon_threadsafe_at(const struct weft_site *site, struct weft_loop_ref *ref, weft_callback_fn fn,
+                                 void *arg)
 {
         struct remote_call *call;
         int result;

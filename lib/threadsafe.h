@@ -20,9 +20,9 @@ struct mail {
 };
 
 struct weft_loop_ref {
-        unsigned refs;        /* atomic; the loop has one */
-        unsigned generation;  /* of processes: a child of fork has no use for its parent's loops */
-        unsigned n_calls;     /* atomic; by weft_call_soon_threadsafe, not ended yet */
+        unsigned refs;       /* atomic; the loop has one */
+        unsigned generation; /* of processes: a child of fork has no use for its parent's loops */
+        unsigned n_calls;    /* atomic; by weft_call_soon_threadsafe, not ended yet */
         unsigned n_calls_max;
         pthread_mutex_t lock; /* of what follows */
         int fd;               /* the loop's eventfd, borrowed; -1: it takes no more mail */
@@ -51,7 +51,8 @@ void loops_remove(struct weft_loop *loop);
 
 void loop_missing_log(void);
 
-/* -EPERM, for a call that wants a loop of this thread, or an object of this thread's loop; says so where a loop is in debug mode. */
+/* -EPERM, for a call that wants a loop of this thread, or an object of this thread's loop; says so where a loop is in
+ * debug mode. */
 static inline int loop_missing(void)
 {
         loop_missing_log();

@@ -350,7 +350,8 @@ static int peer_main(void *arg)
         CHECK(weft_contextvar_set_int64(&colour, self->number, NULL) == 0);
         for (int i = 0; i < N_MESSAGES; i++) {
                 messages[self->number][i] = (struct message){&peers[(self->number + i) % N_LOOPS], self->number, 3};
-                CHECK(weft_call_soon_threadsafe(messages[self->number][i].to->ref, message_cb, &messages[self->number][i]) == 0);
+                CHECK(weft_call_soon_threadsafe(messages[self->number][i].to->ref, message_cb,
+                                                &messages[self->number][i]) == 0);
                 if (i % 100 == 0)
                         CHECK(weft_yield() == 0);
         }
@@ -499,7 +500,8 @@ static void a_task_of_another_threads_loop_cannot_be_awaited_or_cancelled(void *
         weft_log_set_function(test_log_write, &log);
         assert_int_equal(with_a_neighbour(meddles), 0);
         weft_log_set_function(NULL, NULL);
-        assert_string_equal(log.text, "40 Non-thread-safe operation invoked on an event loop other than the current one\n");
+        assert_string_equal(log.text,
+                            "40 Non-thread-safe operation invoked on an event loop other than the current one\n");
 }
 
 static void only_the_main_threads_loop_takes_signals(void **state)

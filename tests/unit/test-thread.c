@@ -231,6 +231,7 @@ static void rule_9_a_context_entered_in_another_thread_is_busy(void **state)
 
 struct object {
         int refs; /* atomic */
+        struct weft_context *kept;
 };
 
 static void object_ref(void *arg)
@@ -249,7 +250,8 @@ static void object_describe(const void *arg, char *buffer, size_t size)
         (void)snprintf(buffer, size, "an object");
 }
 
-static const struct weft_pointer_type object_type = {.describe = object_describe, .ref = object_ref, .unref = object_unref};
+static const struct weft_pointer_type object_type = {
+        .describe = object_describe, .ref = object_ref, .unref = object_unref};
 
 static int sees_all(void *arg)
 {
@@ -257,7 +259,8 @@ static int sees_all(void *arg)
         struct object *object = arg;
         struct weft_token token;
 
-        CHECK(weft_contextvar_get(&object_ctx, &value) == 0 && value.pointer == object && value.pointer_type == &object_type);
+        CHECK(weft_contextvar_get(&object_ctx, &value) == 0 && value.pointer == object &&
+              value.pointer_type == &object_type);
         CHECK(__atomic_load_n(&object->refs, __ATOMIC_RELAXED) == 2);
         CHECK(strcmp(weft_contextvar_get_string(&password), "sesame") == 0);
         CHECK(weft_contextvar_get(&number, &value) == 0 && value.int64 == 42);
@@ -276,7 +279,6 @@ static int keeps_a_context(void *arg)
 static int carries(void *arg)
 {
         struct object *object = arg;
-        struct weft_context *kept;
 
         CHECK(weft_contextvar_set_pointer(&object_ctx, object, &object_type, NULL) == 0);
         CHECK(weft_contextvar_set_string(&password, "sesame", NULL) == 0);
@@ -285,8 +287,8 @@ static int carries(void *arg)
                 CHECK(weft_to_thread(sees_all, object) == 0);
                 CHECK(object->refs == 1);
         }
-        CHECK(weft_to_thread(keeps_a_context, &kept) == 0);
-        CHECK(weft_context_size(kept) == 0); /* the thread's that made it */
+        CHECK(weft_to_thread(keeps_a_context, &object->kept) == 0);
+        CHECK(weft_context_size(object->kept) == 0); /* it is another thread's */
         return 0;
 }
 
@@ -297,6 +299,7 @@ static void values_of_all_kinds_go_along_and_are_given_back(void **state)
         (void)state;
         assert_int_equal(weft_run(carries, &object), 0);
         assert_int_equal(object.refs, 0);
+        assert_null(weft_context_unref(object.kept)); /* can be dropped, now that its thread has ended */
 }
 
 static int resets(void *arg)
@@ -324,6 +327,7 @@ static void a_token_of_the_task_is_of_no_use_in_the_copy(void **state)
 #define N_MANY 2000U
 
 static struct weft_contextvar many[N_MANY];
+static char text[30 * N_MANY];
 
 static int sums_many(void *arg)
 {
@@ -333,7 +337,9 @@ static int sums_many(void *arg)
         (void)arg;
         for (unsigned i = 0; i < N_MANY; i++) {
                 CHECK(weft_contextvar_get(&many[i], &value) == 0);
-                sum += value.int64;
+                if (value.type == WEFT_BYTES)
+                        CHECK(i % 10 == 0 && memcmp(value.bytes, text, value.size) == 0);
+                sum += value.type == WEFT_BYTES ? value.size / 30 : value.int64;
         }
         return (int)sum;
 }
@@ -343,7 +349,10 @@ static int carries_many(void *arg)
         (void)arg;
         for (unsigned i = 0; i < N_MANY; i++) {
                 many[i].name = "one of many";
-                CHECK(weft_contextvar_set_int64(&many[i], i, NULL) == 0);
+                if (i % 10 == 0)
+                        CHECK(weft_contextvar_set_bytes(&many[i], text, i * 30, NULL) == 0);
+                else
+                        CHECK(weft_contextvar_set_int64(&many[i], i, NULL) == 0);
         }
         CHECK(weft_to_thread(sums_many, NULL) == (int)(N_MANY * (N_MANY - 1) / 2));
         return 0;
@@ -352,6 +361,8 @@ static int carries_many(void *arg)
 static void a_large_context_goes_along_whole(void **state)
 {
         (void)state;
+        for (size_t i = 0; i < sizeof(text); i++)
+                text[i] = (char)(i * 7);
         assert_int_equal(weft_run(carries_many, NULL), 0);
 }
 
@@ -573,10 +584,12 @@ static unsigned order[N_CROWD], n_order, running, running_max; /* atomic but for
 
 static int joins_the_crowd(void *arg)
 {
-        unsigned now = __atomic_add_fetch(&running, 1, __ATOMIC_RELAXED), max = __atomic_load_n(&running_max, __ATOMIC_RELAXED);
+        unsigned now = __atomic_add_fetch(&running, 1, __ATOMIC_RELAXED),
+                 max = __atomic_load_n(&running_max, __ATOMIC_RELAXED);
         struct weft_value value;
 
-        while (now > max && !__atomic_compare_exchange_n(&running_max, &max, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        while (now > max &&
+               !__atomic_compare_exchange_n(&running_max, &max, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
                 ;
         CHECK(weft_contextvar_get(&number, &value) == 0);
         order[__atomic_fetch_add(&n_order, 1, __ATOMIC_RELAXED)] = (unsigned)value.int64;
@@ -707,7 +720,8 @@ static int spawns_elsewhere(void *arg)
 static int strays(void *arg)
 {
         struct test_log *log = arg;
-        static const char message[] = "40 Non-thread-safe operation invoked on an event loop other than the current one\n";
+        static const char message[] =
+                "40 Non-thread-safe operation invoked on an event loop other than the current one\n";
         size_t n = 0;
 
         CHECK(weft_set_debug(false) == 0);
@@ -793,6 +807,8 @@ static int has_the_pool_fork(void *arg)
 static void a_child_forked_in_the_pool_that_returns_there_ends(void **state)
 {
         (void)state;
+        if (fiber_instrumented())
+                skip(); /* leak checkers find what only stacks of threads that are not in the child have pointed to */
         fflush(NULL);
         assert_int_equal(weft_run(has_the_pool_fork, NULL), 0);
 }
