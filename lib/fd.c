@@ -28,10 +28,9 @@ static void wake_waiter(struct weft_loop *loop, struct fd_entry *entry, unsigned
 {
         struct weft_task *task = entry->waiters[i];
 
-        if (task != NULL) {
-                entry->waiters[i] = NULL;
+        /* It stays the waiter until it has run: a close meanwhile must find it. */
+        if (task != NULL)
                 task_wake(task, BB_WAKE_FD, result, loop_poll_time(loop));
-        }
 }
 
 static void fd_cb(evutil_socket_t fd, short what, void *arg)
@@ -49,6 +48,8 @@ static void fd_cb(evutil_socket_t fd, short what, void *arg)
         if (what & EV_WRITE) {
                 entry->ready |= WEFT_WRITABLE;
                 wake_waiter(loop, entry, 1, 0);
+                if (entry->hook != NULL)
+                        entry->hook->writable(entry->hook);
         }
 }
 
@@ -182,14 +183,20 @@ int weft_wait_fd(int fd, enum weft_direction direction, uint64_t timeout_ns)
 static void drop_entry(struct weft_loop *loop, unsigned fd)
 {
         struct fd_entry *entry = loop->fds[fd];
+        struct fd_hook *hook = entry->hook;
 
         loop->fds[fd] = NULL;
         (void)event_del(entry->event);
         event_free(entry->event);
-        for (unsigned i = 0; i < 2; i++)
-                if (entry->waiters[i] != NULL)
+        for (unsigned i = 0; i < 2; i++) {
+                if (entry->waiters[i] != NULL) {
                         task_wake(entry->waiters[i], BB_WAKE_TASK, -EBADF, loop_now(loop));
+                        entry->waiters[i]->co->wake_result = -EBADF; /* also where an edge has woken it before */
+                }
+        }
         free(entry);
+        if (hook != NULL)
+                hook->gone(hook);
 }
 
 void fd_forget(struct weft_loop *loop, int fd)

@@ -4,20 +4,20 @@
  * without asking the kernel for an EAGAIN first (unless the peer has closed: that edge has been seen already).
  */
 
+#include "address.h"
 #include "fd.h"
 #include "loop-internal.h"
+#include "loop-log.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-static int begin(int fd, struct weft_loop **ret_loop, struct fd_entry **ret_entry)
+int fd_begin(int fd, struct weft_loop **ret_loop, struct fd_entry **ret_entry)
 {
         struct weft_loop *loop = weft__loop;
 
@@ -31,11 +31,11 @@ static int begin(int fd, struct weft_loop **ret_loop, struct fd_entry **ret_entr
         return fd_entry_get(loop, fd, ret_entry);
 }
 
-ssize_t weft_read(int fd, void *buffer, size_t size)
+ssize_t fd_read(int fd, void *buffer, size_t size, uint64_t deadline_ns)
 {
         struct weft_loop *loop;
         struct fd_entry *entry;
-        int result = begin(fd, &loop, &entry);
+        int result = fd_begin(fd, &loop, &entry);
 
         while (result == 0) {
                 if (entry->ready & WEFT_READABLE) {
@@ -52,9 +52,14 @@ ssize_t weft_read(int fd, void *buffer, size_t size)
                                 return -errno;
                         entry->ready &= (unsigned char)~WEFT_READABLE;
                 }
-                result = fd_suspend(loop, fd, entry, WEFT_READABLE, 0);
+                result = fd_suspend(loop, fd, entry, WEFT_READABLE, deadline_ns);
         }
         return result;
+}
+
+ssize_t weft_read(int fd, void *buffer, size_t size)
+{
+        return fd_read(fd, buffer, size, 0);
 }
 
 /* To a socket without SIGPIPE; to anything else as it is. */
@@ -70,7 +75,7 @@ ssize_t weft_write(int fd, const void *buffer, size_t size)
         struct weft_loop *loop;
         struct fd_entry *entry;
         size_t done = 0;
-        int result = begin(fd, &loop, &entry);
+        int result = fd_begin(fd, &loop, &entry);
 
         while (result == 0) {
                 if (entry->ready & WEFT_WRITABLE) {
@@ -93,11 +98,31 @@ ssize_t weft_write(int fd, const void *buffer, size_t size)
         return result;
 }
 
+uint64_t fd_accept_pause_ns = 1000000000U;
+
+/* Nothing is accepted for a while: a loop that asked again at once would do nothing else. Ends early when the listener is closed. */
+static int rest(struct weft_loop *loop, int fd, struct fd_entry *entry)
+{
+        uint64_t deadline_ns = loop_now(loop) + fd_accept_pause_ns;
+        int result;
+
+        loop_log(loop, WEFT_LOG_ERROR, "socket.accept() out of system resource\nerror: %s\nsocket: fd=%d", strerror(errno), fd);
+        do
+                result = fd_suspend(loop, fd, entry, WEFT_READABLE, deadline_ns);
+        while (result == 0);
+        return result == -ETIMEDOUT ? 0 : result;
+}
+
+static bool out_of_resource(int error)
+{
+        return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
 int weft_accept(int fd, struct sockaddr *ret_address, socklen_t *address_size)
 {
         struct weft_loop *loop;
         struct fd_entry *entry;
-        int result = begin(fd, &loop, &entry);
+        int result = fd_begin(fd, &loop, &entry);
 
         while (result == 0) {
                 if (entry->ready & WEFT_READABLE) {
@@ -109,6 +134,10 @@ int weft_accept(int fd, struct sockaddr *ret_address, socklen_t *address_size)
                         }
                         if (errno == EINTR || errno == ECONNABORTED)
                                 continue;
+                        if (out_of_resource(errno)) {
+                                result = rest(loop, fd, entry);
+                                continue;
+                        }
                         if (errno != EAGAIN)
                                 return -errno;
                         entry->ready &= (unsigned char)~WEFT_READABLE;
@@ -119,67 +148,6 @@ int weft_accept(int fd, struct sockaddr *ret_address, socklen_t *address_size)
 }
 
 /* ---- addresses ---- */
-
-union address {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-};
-
-/* "HOST:PORT" → host (without brackets) and port. */
-static int split_address(const char *text, char *host, size_t size, uint16_t *ret_port)
-{
-        const char *colon = strrchr(text, ':');
-        const char *start = text;
-        size_t length;
-        char *end;
-        unsigned long port;
-
-        if (colon == NULL || colon[1] < '0' || colon[1] > '9')
-                return -EINVAL;
-        port = strtoul(colon + 1, &end, 10);
-        if (*end != '\0' || port > 65535)
-                return -EINVAL;
-        length = (size_t)(colon - text);
-        if (length >= 2 && text[0] == '[' && colon[-1] == ']') {
-                start++;
-                length -= 2;
-        } else if (memchr(text, ':', length) != NULL) {
-                return -EINVAL; /* IPv6 without brackets: where does the port begin? */
-        }
-        if (length >= size)
-                return -EINVAL;
-        memcpy(host, start, length);
-        host[length] = '\0';
-        *ret_port = (uint16_t)port;
-        return 0;
-}
-
-static int parse_address(const char *text, union address *ret_address, socklen_t *ret_size)
-{
-        union address address = {0};
-        char host[64];
-        uint16_t port;
-        int result = split_address(text, host, sizeof(host), &port);
-
-        if (result < 0)
-                return result;
-        if (strcmp(host, "localhost") == 0)
-                memcpy(host, "127.0.0.1", sizeof("127.0.0.1"));
-        if (host[0] == '\0' || inet_pton(AF_INET6, host, &address.v6.sin6_addr) == 1) {
-                address.v6.sin6_family = AF_INET6;
-                address.v6.sin6_port = htons(port);
-                *ret_size = sizeof(address.v6);
-        } else if (inet_pton(AF_INET, host, &address.v4.sin_addr) == 1) {
-                address.v4.sin_family = AF_INET;
-                address.v4.sin_port = htons(port);
-                *ret_size = sizeof(address.v4);
-        } else {
-                return -EINVAL;
-        }
-        *ret_address = address;
-        return 0;
-}
 
 static int listen_on(const union address *address, socklen_t size)
 {
@@ -203,7 +171,7 @@ int weft_listen_tcp(const char *text)
 {
         union address address;
         socklen_t size;
-        int result = parse_address(text, &address, &size);
+        int result = address_parse(text, &address, &size);
 
         if (result < 0)
                 return result;
