@@ -235,7 +235,10 @@ static void a_worker_has_default_signals_no_stdin_and_its_own_group(void **state
         (void)snprintf(line, sizeof(line), "\n%d\nme %d\n", (int)fixture->last_pid, (int)fixture->last_pid);
         assert_non_null(strstr(text, line));
         assert_non_null(strstr(text, "SigBlk:\t0000000000000000\n"));
-        assert_non_null(strstr(text, "SigIgn:\t0000000000000000\n"));
+        text = strstr(text, "SigIgn:\t");
+        assert_non_null(text);
+        /* (32 and 33 are libc's own: whoever was started by make's posix_spawn has them ignored, and no sigaction changes it) */
+        assert_int_equal(strtoull(text + strlen("SigIgn:\t"), NULL, 16) & ~UINT64_C(0x180000000), 0);
         note_remove(&note);
 }
 
