@@ -53,6 +53,8 @@ struct weft_loop {
         struct ready *ready_head, **ready_link;
         uint64_t loop_due_ns; /* a step that ends at or after this goes back to the loop; 0: the next one does */
         struct weft_clock clock;
+        struct bb_loop *page;         /* of the box */
+        struct bb_observer *observer; /* likewise */
         struct box *box;
         struct fiber fiber;
         struct fiber dead_fiber; /* of the task that ended last */
@@ -97,7 +99,6 @@ struct weft_loop {
 
         struct weft_task *main_task; /* borrowed */
         int run_signal;
-        uint64_t iteration_steps;
 };
 
 /* The loop that runs in this thread. */
@@ -140,14 +141,14 @@ static inline uint64_t loop_poll_time(struct weft_loop *loop)
 /* Debug mode and the threshold, as an observer or the program itself says. */
 static inline bool loop_debug(const struct weft_loop *loop)
 {
-        uint32_t says = BB_LOAD(loop->box->observer->debug);
+        uint32_t says = BB_LOAD(loop->observer->debug);
 
         return says == BB_SWITCH_OWN ? __atomic_load_n(&loop->own_debug, __ATOMIC_RELAXED) : says == BB_SWITCH_ON;
 }
 
 static inline uint64_t loop_slow_ns(const struct weft_loop *loop)
 {
-        uint64_t says = BB_LOAD(loop->box->observer->slow_ns);
+        uint64_t says = BB_LOAD(loop->observer->slow_ns);
 
         return says != 0 ? says : loop->own_slow_ns;
 }

@@ -217,7 +217,6 @@ static void loop_poll(struct weft_loop *loop)
         housekeep(loop, now_ns);
         BB_STORE(page->now_ns, now_ns);
         loop->loop_due_ns = now_ns + LOOP_POLL_INTERVAL_NS;
-        loop->iteration_steps = 0;
 }
 
 /* Runs what is ready until a poll is due. */
@@ -308,6 +307,10 @@ static int make_box(struct weft_loop *loop)
                 log_warning("black box in %s: %s; running unobserved", directory, strerror(-result));
                 options.directory = NULL;
                 result = box_new(&options, loop->command_fd, &loop->box);
+        }
+        if (result == 0) {
+                loop->page = loop->box->loop;
+                loop->observer = loop->box->observer;
         }
         return result;
 }

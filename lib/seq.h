@@ -12,10 +12,20 @@
 #define BB_STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define BB_LOAD(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 
-static inline void seq_begin(uint64_t *seq)
+/* Returns the odd number, for seq_close. */
+static inline uint64_t seq_begin(uint64_t *seq)
 {
-        __atomic_store_n(seq, *seq + 1, __ATOMIC_RELAXED);
+        uint64_t odd = *seq + 1;
+
+        __atomic_store_n(seq, odd, __ATOMIC_RELAXED);
         __atomic_thread_fence(__ATOMIC_RELEASE);
+        return odd;
+}
+
+/* As seq_end, for who has kept the number: it is not loaded again right after it was stored. */
+static inline void seq_close(uint64_t *seq, uint64_t odd)
+{
+        __atomic_store_n(seq, odd + 1, __ATOMIC_RELEASE);
 }
 
 static inline void seq_end(uint64_t *seq)

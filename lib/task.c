@@ -23,11 +23,11 @@ _Thread_local struct weft_loop *weft__loop __attribute__((tls_model("initial-exe
 
 /* ---- steps ---- */
 
-static void step_begin(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns)
+static inline __attribute__((always_inline)) void step_begin(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns)
 {
         struct bb_slot *slot = task->slot;
+        uint64_t odd = seq_begin(&slot->seq);
 
-        seq_begin(&slot->seq);
         BB_STORE(slot->scheduled_ns, slot->scheduled_ns + (now_ns - slot->since_ns));
         BB_STORE(slot->since_ns, now_ns);
         BB_STORE(slot->state, BB_TASK_RUNNING);
@@ -36,10 +36,9 @@ static void step_begin(struct weft_loop *loop, struct weft_task *task, uint64_t 
                 BB_STORE(slot->started_ns, now_ns);
                 BB_STORE(slot->flags, slot->flags | BB_TASK_STARTED);
         }
-        seq_end(&slot->seq);
-        BB_STORE(loop->box->loop->current, box_slot_index(loop->box, slot) + 1);
+        seq_close(&slot->seq, odd);
+        BB_STORE(loop->page->current, box_slot_index(loop->box, slot) + 1);
         loop->current = task;
-        loop->iteration_steps++;
         weft__user = &task->co->user;
 }
 
@@ -111,7 +110,7 @@ static inline struct weft_task *next_task(struct weft_loop *loop, uint64_t now_n
 static inline void leave_for_loop(struct weft_loop *loop)
 {
         loop->current = NULL;
-        BB_STORE(loop->box->loop->current, 0);
+        BB_STORE(loop->page->current, 0);
 }
 
 static inline void switch_away(struct weft_loop *loop, struct coroutine *co, uint64_t now_ns)
@@ -171,7 +170,7 @@ int task_suspend(struct weft_loop *loop, enum bb_wait kind, uint64_t object, uin
         struct weft_task *task = loop->current;
         struct coroutine *co = task->co;
         struct bb_slot *slot = task->slot;
-        uint64_t now_ns, took_ns;
+        uint64_t now_ns, took_ns, odd;
 
         if (cancel_is_due(co))
                 return -ECANCELED;
@@ -182,14 +181,14 @@ int task_suspend(struct weft_loop *loop, enum bb_wait kind, uint64_t object, uin
                         return result;
         }
         now_ns = loop_now(loop);
-        seq_begin(&slot->seq);
+        odd = seq_begin(&slot->seq);
         took_ns = account_step(slot, now_ns);
         BB_STORE(slot->state, BB_TASK_WAITING);
         BB_STORE(slot->wait, kind);
         BB_STORE(slot->wait_object, object);
         BB_STORE(slot->wait_owner, owner);
         BB_STORE(slot->wait_deadline_ns, deadline_ns);
-        seq_end(&slot->seq);
+        seq_close(&slot->seq, odd);
         step_ended(loop, task, now_ns, took_ns);
         switch_away(loop, co, now_ns);
         return cancel_is_due(co) ? -ECANCELED : co->wake_result;
@@ -198,6 +197,7 @@ int task_suspend(struct weft_loop *loop, enum bb_wait kind, uint64_t object, uin
 void task_wake(struct weft_task *task, enum bb_wake cause, int result, uint64_t now_ns)
 {
         struct bb_slot *slot = task->slot;
+        uint64_t odd;
 
         if (slot == NULL || slot->state != BB_TASK_WAITING)
                 return;
@@ -205,13 +205,13 @@ void task_wake(struct weft_task *task, enum bb_wake cause, int result, uint64_t 
                 now_ns = slot->since_ns; /* a deadline that had passed before the wait began */
         timer_remove(&task->loop->timers, &task->co->timer);
         task->co->wake_result = result;
-        seq_begin(&slot->seq);
+        odd = seq_begin(&slot->seq);
         BB_STORE(slot->idle_ns, slot->idle_ns + (now_ns - slot->since_ns));
         BB_STORE(slot->since_ns, now_ns);
         BB_STORE(slot->state, BB_TASK_SCHEDULED);
         BB_STORE(slot->wait, BB_WAIT_NONE);
         BB_STORE(slot->wakes[cause], slot->wakes[cause] + 1);
-        seq_end(&slot->seq);
+        seq_close(&slot->seq, odd);
         loop_ready(task->loop, &task->ready);
 }
 
@@ -220,7 +220,7 @@ int weft_yield(void)
         struct weft_loop *loop = weft__loop;
         struct weft_task *task;
         struct bb_slot *slot;
-        uint64_t now_ns, took_ns;
+        uint64_t now_ns, took_ns, odd;
 
         if (loop == NULL || loop->current == NULL)
                 return -EPERM;
@@ -229,11 +229,11 @@ int weft_yield(void)
                 return -ECANCELED;
         slot = task->slot;
         now_ns = loop_now(loop);
-        seq_begin(&slot->seq);
+        odd = seq_begin(&slot->seq);
         took_ns = account_step(slot, now_ns);
         BB_STORE(slot->state, BB_TASK_SCHEDULED);
         BB_STORE(slot->wakes[BB_WAKE_SELF], slot->wakes[BB_WAKE_SELF] + 1);
-        seq_end(&slot->seq);
+        seq_close(&slot->seq, odd);
         loop_ready(loop, &task->ready);
         step_ended(loop, task, now_ns, took_ns);
         switch_away(loop, task->co, now_ns);
