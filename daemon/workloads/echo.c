@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 
 #define BUFFER_SIZE 2048
-#define ACCEPT_PAUSE_NS WEFT_SECONDS(1)
+#define PEER_SIZE 80
 
 static WEFT_CONTEXTVAR(peer_ctx, "peer");
 
@@ -32,7 +32,7 @@ struct connection {
         struct server *server;
         struct weft_task *task;
         int fd;
-        char peer[80];
+        char peer[PEER_SIZE];
 };
 
 struct server {
@@ -81,7 +81,7 @@ static int serve(void *arg)
 }
 
 /* Takes fd, also when it fails. */
-static int connection_start(struct server *server, int fd, const struct sockaddr *address, socklen_t address_size)
+static int connection_start(struct server *server, int fd, const char *peer)
 {
         struct connection *connection = calloc(1, sizeof(*connection));
 
@@ -91,7 +91,7 @@ static int connection_start(struct server *server, int fd, const struct sockaddr
         }
         connection->server = server;
         connection->fd = fd;
-        weft_address_text(address, address_size, connection->peer, sizeof(connection->peer));
+        memcpy(connection->peer, peer, sizeof(connection->peer));
         LIST_INSERT_HEAD(&server->connections, connection, link);
         connection->task = weft_spawn(serve, connection);
         if (!connection->task) {
@@ -103,12 +103,6 @@ static int connection_start(struct server *server, int fd, const struct sockaddr
         return 0;
 }
 
-/* Whether accept failed for want of something that comes back when others give it back. */
-static bool is_shortage(int r)
-{
-        return r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM;
-}
-
 /* Whether it was the one connection that failed and not the listener (accept(2) lists these). */
 static bool is_peers(int r)
 {
@@ -116,22 +110,22 @@ static bool is_peers(int r)
                r == -ENONET || r == -EHOSTUNREACH || r == -ENETUNREACH;
 }
 
+/* Where descriptors run out, weft_accept says so and waits for a second: the connections stay in the backlog. */
 static int accept_loop(struct server *server)
 {
         for (;;) {
                 struct sockaddr_storage address = {0};
                 socklen_t size = sizeof(address);
+                char peer[PEER_SIZE] = "";
                 int r = weft_accept(server->fd, (struct sockaddr *)&address, &size);
 
                 if (r >= 0) {
-                        r = connection_start(server, r, (struct sockaddr *)&address, size);
+                        weft_address_text((struct sockaddr *)&address, size, peer, sizeof(peer));
+                        r = connection_start(server, r, peer);
                 }
-                if (is_shortage(r)) {
-                        /* The connection stays in the backlog: polling at once would spin. */
-                        fprintf(stderr, "echo: a connection has to wait: %s\n", strerror(-r));
-                        r = weft_sleep(ACCEPT_PAUSE_NS);
-                }
-                if (r < 0 && !is_peers(r)) {
+                if (r == -ENOMEM) {
+                        fprintf(stderr, "echo: no memory for the connection of %s: closed\n", peer);
+                } else if (r < 0 && !is_peers(r)) {
                         return r;
                 }
         }
@@ -172,7 +166,7 @@ static int run(const char *listen_address)
         struct server server = {.connections = LIST_HEAD_INITIALIZER(server.connections)};
         struct sockaddr_storage address = {0};
         socklen_t size = sizeof(address);
-        char text[80];
+        char text[PEER_SIZE];
         int r;
 
         raise_limit();

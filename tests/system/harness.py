@@ -221,6 +221,9 @@ class Weftd:
     def log_has(self, text):
         return text in read(self.log)
 
+    def count_log(self, text):
+        return read(self.log).count(text)
+
     def wait_log(self, text):
         try:
             wait_until(lambda: self.log_has(text), "")

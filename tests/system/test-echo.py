@@ -91,13 +91,25 @@ def a_crash():
         weftd.check_history()
 
 
+def processor_time(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @test("echo waits when it is out of descriptors, and serves the connection once it has one")
 def out_of_descriptors():
     config = workload("echo", "/bin/sh", "-c", f"ulimit -n 24; exec {program('weft-echo')} --listen 127.0.0.1:0")
     with Weftd(config) as weftd:
         address = ("127.0.0.1", port(weftd))
         connections = [socket.create_connection(address, timeout=DEADLINE) for _ in range(40)]
-        weftd.wait_log("echo: a connection has to wait")
+        weftd.wait_log("socket.accept() out of system resource")
+        pid = weftd.running("echo")
+        before = processor_time(pid)
+        lines = weftd.count_log("socket.accept() out of system resource")
+        wait_until(lambda: weftd.count_log("socket.accept() out of system resource") > lines, "it is tried again")
+        used = processor_time(pid) - before
+        check(used < 0.3 * SCALE, f"waiting for a descriptor has taken {used:.2f} s of processor time")
         last = connections.pop()
         for connection in connections:
             connection.close()
