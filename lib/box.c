@@ -524,6 +524,16 @@ uint32_t box_coro_slow(struct box *box, const struct weft_site *site, weft_corou
         return coro;
 }
 
+static inline void count_duration(struct bb_duration_stats *stats, uint64_t ns)
+{
+        uint64_t *bucket = &stats->buckets[histogram_bucket(ns)];
+
+        BB_STORE(stats->sum_ns, stats->sum_ns + ns);
+        BB_STORE(*bucket, *bucket + 1);
+        if (ns > stats->max_ns)
+                BB_STORE(stats->max_ns, ns);
+}
+
 void box_count(struct box *box, uint32_t index, enum bb_outcome outcome, uint64_t steps, uint64_t longest_step_ns,
                const uint64_t durations_ns[BB_N_DURATIONS])
 {
@@ -532,21 +542,16 @@ void box_count(struct box *box, uint32_t index, enum bb_outcome outcome, uint64_
                           : outcome == BB_OUTCOME_FAILED ? &coro->failed
                                                          : &coro->cancelled;
 
-        seq_begin(&coro->seq);
+        uint64_t odd = seq_begin(&coro->seq);
+
         BB_STORE(*count, *count + 1);
         BB_STORE(coro->steps, coro->steps + steps);
         if (longest_step_ns > coro->longest_step_ns)
                 BB_STORE(coro->longest_step_ns, longest_step_ns);
-        for (unsigned i = 0; i < BB_N_DURATIONS; i++) {
-                struct bb_duration_stats *stats = &coro->durations[i];
-                uint64_t *bucket = &stats->buckets[histogram_bucket(durations_ns[i])];
-
-                BB_STORE(stats->sum_ns, stats->sum_ns + durations_ns[i]);
-                if (durations_ns[i] > stats->max_ns)
-                        BB_STORE(stats->max_ns, durations_ns[i]);
-                BB_STORE(*bucket, *bucket + 1);
-        }
-        seq_end(&coro->seq);
+#pragma GCC unroll 4
+        for (unsigned i = 0; i < BB_N_DURATIONS; i++)
+                count_duration(&coro->durations[i], durations_ns[i]);
+        seq_close(&coro->seq, odd);
 }
 
 /* ---- records ---- */

@@ -73,6 +73,9 @@ static inline int context_init_copy(struct weft_context *context, struct weft_he
         return 0;
 }
 
+/* Shows root and snapshot in the slots of all who are in the context. */
+void context_show(const struct weft_context *context);
+
 /* Releases all that the context holds. No user may be in it, and no slot may show it any more. */
 void context_deinit(struct weft_context *context);
 
@@ -88,6 +91,22 @@ int context_adopt(struct weft_context *context, struct weft_heap *heap);
  */
 void context_user_add(struct context_user *user, struct weft_context *context, struct bb_slot *slot);
 void context_user_remove(struct context_user *user);
+
+/* As context_user_add, for a context that nobody is in and a slot that shows none yet: most often there is nothing to show. */
+static inline void context_user_start(struct context_user *user, struct weft_context *context, struct bb_slot *slot)
+{
+        *user = (struct context_user){.context = context, .prev = &context->users, .slot = slot};
+        context->users = user;
+        if (context->root != 0)
+                context_show(context);
+}
+
+/* As context_deinit, for who knows that it is most often empty. */
+static inline void context_end(struct weft_context *context)
+{
+        if (context->root != 0 || context->has_snapshot || context->tokens)
+                context_deinit(context);
+}
 
 /* The root to record as context_id: the snapshot, or the root where nothing was reset since the latest set. */
 static inline uint32_t context_snapshot_root(const struct weft_context *context)
@@ -127,9 +146,6 @@ void context_thread_clear(void);
 
 /* A new version. */
 uint64_t context_next_version(void);
-
-/* Shows root and snapshot in the slots of all who are in the context. */
-void context_show(const struct weft_context *context);
 
 /* The variable's block in the heap (borrowed): makes one and gives the variable its id where needed; 0: no memory. */
 uint32_t context_variable(struct weft_heap *heap, struct weft_contextvar *variable);

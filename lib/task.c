@@ -319,7 +319,7 @@ static void dismantle(struct weft_loop *loop, struct weft_task *task)
         context_user_remove(&co->user);
         box_slot_free(loop->box, task->slot); /* the slot shows the context no more: its nodes may go */
         if (co->owns_context)
-                context_deinit(&co->own);
+                context_end(&co->own);
         else
                 weft_context_unref(context);
         heap_unref(&loop->box->heap, name);
@@ -436,7 +436,7 @@ static int enter_context(struct weft_loop *loop, struct weft_task *task, struct 
         if (result < 0)
                 return result;
         co->owns_context = true;
-        context_user_add(&co->user, &co->own, task->slot);
+        context_user_start(&co->user, &co->own, task->slot);
         return 0;
 }
 
