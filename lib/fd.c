@@ -48,9 +48,12 @@ static void fd_cb(evutil_socket_t fd, short what, void *arg)
         if (what & EV_WRITE) {
                 entry->ready |= WEFT_WRITABLE;
                 wake_waiter(loop, entry, 1, 0);
-                if (entry->hook != NULL)
+                if (entry->hook != NULL && entry->hook->writable != NULL)
                         entry->hook->writable(entry->hook);
         }
+        /* last: it may close the descriptor */
+        if ((what & EV_READ) && entry->hook != NULL && entry->hook->readable != NULL)
+                entry->hook->readable(entry->hook);
 }
 
 static int grow(struct weft_loop *loop, unsigned fd)

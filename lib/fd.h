@@ -14,6 +14,7 @@ struct weft_task;
 
 /* Who hears of a descriptor without a task that waits for it; called on the loop's stack. */
 struct fd_hook {
+        void (*readable)(struct fd_hook *hook); /* these two: NULL: not interested */
         void (*writable)(struct fd_hook *hook);
         void (*gone)(struct fd_hook *hook); /* the descriptor was closed, or the loop is ending; the hook is off */
 };

@@ -23,6 +23,9 @@ struct event_base;
 struct executor;
 struct fd_entry;
 struct reporter;
+struct resolver;
+struct weft_process;
+struct weft_signals;
 
 struct weft_handle {
         struct ready ready; /* first */
@@ -96,6 +99,10 @@ struct weft_loop {
         struct executor *executor;  /* NULL: not used yet */
         struct weft_loop_ref *ref;  /* NULL: nobody has asked */
         struct weft_loop *next_loop, **loop_link; /* the process's loops */
+
+        struct resolver *resolver;        /* NULL: no name was looked up yet */
+        struct weft_process *processes;   /* that have not been reaped */
+        struct weft_signals *signals;     /* streams of them */
 
         struct weft_task *main_task; /* borrowed */
         int run_signal;

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "threadsafe.h"
 #include "overflow.h"
+#include "waits.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -386,6 +387,7 @@ struct weft_loop *loop_free(struct weft_loop *loop)
         handles_drop_all(loop);
         weft_loop_ref_unref(loop->ref);
         tasks_free_kept(loop);
+        resolver_end(loop);
         fds_deinit(loop);
         free_event(loop->signal_events[0]);
         free_event(loop->signal_events[1]);

@@ -2,7 +2,7 @@
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H
 
-/* All of weft: tasks, groups of them, the loop, descriptors, streams, futures and synchronisation, context variables, debug mode. */
+/* All of weft: tasks, the loop, descriptors and the network, synchronisation, context variables, threads, debug mode. */
 
 #include <weft/base.h>
 #include <weft/context.h>
@@ -11,6 +11,7 @@
 #include <weft/group.h>
 #include <weft/io.h>
 #include <weft/loop.h>
+#include <weft/net.h>
 #include <weft/stream.h>
 #include <weft/sync.h>
 #include <weft/task.h>
