@@ -61,14 +61,41 @@ static void __attribute__((format(printf, 2, 3))) add(struct repr *repr, const c
                 repr->length += (size_t)n;
 }
 
+/*
+ * "running at FILE:LINE": the coroutine's function's own line, whatever it has called. On the loop's stack every task
+ * is suspended, the one whose step is running, too. Another loop's tasks are not: they say what is sure.
+ */
+static void place_text(const struct weft_task *task, char *buffer, size_t size)
+{
+        const void *fn = (const void *)(uintptr_t)task->fn;
+        uintptr_t pcs[SYMBOLS_MAX_FRAMES];
+        char place[512];
+        bool whole = false;
+
+        if (!task->done && task->loop == weft__loop && (task->slot->flags & BB_TASK_STARTED) != 0) {
+                int n = symbols_frames(&task->co->fiber, &task->co->stack, pcs, SYMBOLS_MAX_FRAMES, &whole);
+
+                if (n > 0 && whole && symbols_running_at(fn, pcs, (unsigned)n, place, sizeof(place))) {
+                        (void)snprintf(buffer, size, "running at %s", place);
+                        return;
+                }
+        }
+        symbols_defined_at(fn, place, sizeof(place));
+        if (task->done)
+                (void)snprintf(buffer, size, "done, defined at %s", place);
+        else if (task->loop == weft__loop && (task->slot->flags & BB_TASK_STARTED) == 0)
+                (void)snprintf(buffer, size, "running at %s", place); /* not begun: where it will */
+        else
+                (void)snprintf(buffer, size, "running, defined at %s", place);
+}
+
 static void add_coro(struct repr *repr, const struct weft_task *task)
 {
-        char name[256], place[512];
+        char name[256], place[544];
 
         task_name(task, name, sizeof(name));
-        symbols_defined_at((const void *)(uintptr_t)task->fn, place, sizeof(place));
-        add(repr, "<Task %s name='%s' coro=<%s() %s defined at %s>", state_text(task), name, task->site->name,
-            task->done ? "done," : "running,", place);
+        place_text(task, place, sizeof(place));
+        add(repr, "<Task %s name='%s' coro=<%s() %s>", state_text(task), name, task->site->name, place);
 }
 
 /* " wait_for=<Task …>": the task that it awaits, without what that awaits in turn. */

@@ -323,6 +323,16 @@ void fiber_switch_final(struct fiber *from, struct fiber *to)
 
 #endif
 
+bool fiber_is_start(uintptr_t pc)
+{
+#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
+        return pc - (uintptr_t)weft_fiber_start <= 4; /* itself, and behind its call */
+#else
+        (void)pc;
+        return false;
+#endif
+}
+
 bool fiber_instrumented(void)
 {
 #if defined(FIBER_ASAN) || defined(FIBER_TSAN)

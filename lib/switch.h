@@ -75,6 +75,9 @@ void fiber_switch(struct fiber *from, struct fiber *to);
 /* The same; from never runs again, its stack is given back by whoever runs next. */
 __attribute__((noreturn)) void fiber_switch_final(struct fiber *from, struct fiber *to);
 
+/* Where fibers start: pc of one that has not run yet, and of each other one's outermost frame. */
+bool fiber_is_start(uintptr_t pc);
+
 /* Runs under a sanitizer or Valgrind: memory that is only reserved is not free there. */
 bool fiber_instrumented(void);
 

@@ -3,16 +3,8 @@
 /*
  * Addresses of our own process to source lines.
  *
- * libdw is loaded at the first question and stays. Of the objects in the process only those are shown to it that
- * somebody asks about: the dynamic linker says which object an address lies in, so nothing else is opened or parsed.
- * When an object has been unloaded since the last question, another may lie at its place, and everything is read
- * anew.
- *
- * Debug info comes from the object itself or from the file that its build ID names under /usr/lib/debug; libdwfl's
- * own search is never called, since it ends at a debuginfod server. An object whose file was replaced (an upgrade)
- * has another build ID in memory than in the file: the file's lines would be lies, and are not told.
- *
- * All state is behind one lock, and lives as long as the process.
+ * The dynamic linker says which object an address lies in; symbols-libdw.c has libdw look into it, and where that is
+ * not installed, or finds nothing, dladdr names what it can.
  */
 
 #ifndef _GNU_SOURCE
@@ -21,13 +13,11 @@
 
 #include "symbols.h"
 
+#include "symbols-internal.h"
+
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <link.h>
-#include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,18 +25,7 @@
 
 /* ---- the object that an address lies in ---- */
 
-struct object {
-        uintptr_t address; /* asked for */
-        bool found;
-        bool is_program;
-        uintptr_t bias;
-        char path[PATH_MAX];
-        const uint8_t *build_id; /* in memory, or NULL */
-        size_t build_id_bytes;
-        unsigned long long n_unloaded; /* objects, in the process's life */
-};
-
-static void find_build_id(struct object *object, const struct dl_phdr_info *info, const ElfW(Phdr) *header)
+static void find_build_id(struct symbols_object *object, const struct dl_phdr_info *info, const ElfW(Phdr) * header)
 {
         const char *at = (const char *)(info->dlpi_addr + header->p_vaddr);
         const char *end = at + header->p_memsz;
@@ -72,7 +51,7 @@ static void find_build_id(struct object *object, const struct dl_phdr_info *info
 
 static int object_cb(struct dl_phdr_info *info, size_t size, void *arg)
 {
-        struct object *object = arg;
+        struct symbols_object *object = arg;
         bool inside = false;
 
         (void)size;
@@ -106,7 +85,7 @@ static int object_cb(struct dl_phdr_info *info, size_t size, void *arg)
         return 1;
 }
 
-static bool object_find(struct object *object, const void *address)
+bool symbols_object_find(struct symbols_object *object, const void *address)
 {
         object->address = (uintptr_t)address;
         object->found = object->is_program = false;
@@ -119,9 +98,9 @@ static bool object_find(struct object *object, const void *address)
 
 int symbols_module(const void *address, char *path, size_t size, uintptr_t *ret_bias)
 {
-        struct object object;
+        struct symbols_object object;
 
-        if (!object_find(&object, address))
+        if (!symbols_object_find(&object, address))
                 return -ENOENT;
 
         size_t length = strlen(object.path);
@@ -135,7 +114,7 @@ int symbols_module(const void *address, char *path, size_t size, uintptr_t *ret_
 
 /* ---- without debug info ---- */
 
-static void write_plain(const struct object *object, const void *address, char *buffer, size_t size)
+static void write_plain(const struct symbols_object *object, const void *address, char *buffer, size_t size)
 {
         Dl_info info;
         const char *name = strrchr(object->path, '/');
@@ -154,179 +133,38 @@ static void write_plain(const struct object *object, const void *address, char *
 
 #if defined(HAVE_LIBDW)
 
-#include <dwarf.h>
-#include <elfutils/libdw.h>
-#include <elfutils/libdwfl.h>
-
-#define MAX_DEPTH 16
-
-/* What we call of libdw; each name is resolved when the library is loaded. */
-#define LIBDW_FUNCTIONS(X)                                                                                             \
-        X(dwarf_attr)                                                                                                  \
-        X(dwarf_child)                                                                                                 \
-        X(dwarf_decl_file)                                                                                             \
-        X(dwarf_decl_line)                                                                                             \
-        X(dwarf_diecu)                                                                                                 \
-        X(dwarf_formref_die)                                                                                           \
-        X(dwarf_formstring)                                                                                            \
-        X(dwarf_formudata)                                                                                             \
-        X(dwarf_getsrc_die)                                                                                            \
-        X(dwarf_haspc)                                                                                                 \
-        X(dwarf_lineno)                                                                                                \
-        X(dwarf_linesrc)                                                                                               \
-        X(dwarf_siblingof)                                                                                             \
-        X(dwarf_tag)                                                                                                   \
-        X(dwfl_addrmodule)                                                                                             \
-        X(dwfl_begin)                                                                                                  \
-        X(dwfl_end)                                                                                                    \
-        X(dwfl_module_addrdie)                                                                                         \
-        X(dwfl_module_addrinfo)                                                                                        \
-        X(dwfl_module_build_id)                                                                                        \
-        X(dwfl_module_nextcu)                                                                                          \
-        X(dwfl_report_begin_add)                                                                                       \
-        X(dwfl_report_elf)                                                                                             \
-        X(dwfl_report_end)
-
-static struct {
-#define X(name) __typeof__(&name) name;
-        LIBDW_FUNCTIONS(X)
-#undef X
-} dw;
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static Dwfl *dwfl; /* NULL: nothing shown to it yet */
-static unsigned long long dwfl_n_unloaded;
-
-static bool libdw_load(void)
-{
-        static bool tried, loaded;
-
-        if (tried)
-                return loaded;
-        tried = true;
-
-        void *library = dlopen("libdw.so.1", RTLD_NOW | RTLD_LOCAL);
-
-        if (library == NULL)
-                return false;
-#define X(name)                                                                                                        \
-        dw.name = (__typeof__(&name))dlsym(library, #name);                                                            \
-        if (dw.name == NULL) {                                                                                         \
-                dlclose(library);                                                                                      \
-                return false;                                                                                          \
-        }
-        LIBDW_FUNCTIONS(X)
-#undef X
-        loaded = true;
-        return true;
-}
-
-/* Objects are shown to libdwfl as open files; it has none to look for. */
-static int find_no_elf(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base, char **ret_file,
-                       Elf **ret_elf)
-{
-        (void)module, (void)userdata, (void)name, (void)base, (void)ret_file, (void)ret_elf;
-        return -1;
-}
-
-static int find_debuginfo(Dwfl_Module *module, void **userdata, const char *name, Dwarf_Addr base, const char *file,
-                          const char *debuglink, GElf_Word crc, char **ret_debuginfo)
-{
-        char path[sizeof("/usr/lib/debug/.build-id//.debug") + 2 * 64];
-        const unsigned char *id;
-        GElf_Addr address;
-
-        (void)userdata, (void)name, (void)base, (void)file, (void)crc;
-
-        /* Asked for what dwz has moved out of several files: that one is named by its path. */
-        if (debuglink != NULL && strstr(debuglink, "/.dwz/") != NULL)
-                return debuglink[0] == '/' ? open(debuglink, O_RDONLY | O_CLOEXEC) : -1;
-
-        int n = dw.dwfl_module_build_id(module, &id, &address);
-
-        if (n < 2 || n > 64)
-                return -1;
-
-        int length = snprintf(path, sizeof(path), "/usr/lib/debug/.build-id/%02x/", id[0]);
-
-        for (int i = 1; i < n; i++)
-                length += snprintf(path + length, sizeof(path) - (size_t)length, "%02x", id[i]);
-        (void)snprintf(path + length, sizeof(path) - (size_t)length, ".debug");
-
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-        if (fd >= 0)
-                *ret_debuginfo = strdup(path); /* NULL is fine: only for messages */
-        return fd;
-}
-
-/* Shows the object to libdwfl, if it has not seen it. NULL: it cannot use it. */
-static Dwfl_Module *module_of(const struct object *object)
-{
-        static const Dwfl_Callbacks callbacks = {.find_elf = find_no_elf, .find_debuginfo = find_debuginfo};
-        const unsigned char *id;
-        GElf_Addr id_address;
-
-        if (dwfl != NULL && dwfl_n_unloaded != object->n_unloaded) {
-                dw.dwfl_end(dwfl);
-                dwfl = NULL;
-        }
-        if (dwfl == NULL) {
-                dwfl = dw.dwfl_begin(&callbacks);
-                if (dwfl == NULL)
-                        return NULL;
-                dwfl_n_unloaded = object->n_unloaded;
-        }
-
-        Dwfl_Module *module = dw.dwfl_addrmodule(dwfl, object->address);
-
-        if (module == NULL) {
-                /* The program's file even where its name has gone to another. */
-                const char *file = object->is_program ? "/proc/self/exe" : object->path;
-
-                dw.dwfl_report_begin_add(dwfl);
-                module = dw.dwfl_report_elf(dwfl, object->path, file, -1, object->bias, true);
-                if (dw.dwfl_report_end(dwfl, NULL, NULL) != 0 || module == NULL)
-                        return NULL;
-        }
-
-        int n = dw.dwfl_module_build_id(module, &id, &id_address);
-
-        if (n > 0 && object->build_id != NULL &&
-            ((size_t)n != object->build_id_bytes || memcmp(id, object->build_id, object->build_id_bytes) != 0))
-                return NULL;
-        return module;
-}
+static const struct symbols_libdw *const dw = &symbols_libdw;
 
 /*
- * The compilation unit that has the address. The quick way needs a table (.debug_aranges) that clang does not write;
- * then all units are asked.
+ * The quick way needs a table (.debug_aranges) that clang does not write; then all units are asked. Where only some
+ * have an entry in it, libdwfl names the one before the address.
  */
-static Dwarf_Die *unit_of(Dwfl_Module *module, Dwarf_Addr address, Dwarf_Addr *ret_bias)
+Dwarf_Die *symbols_unit_of(Dwfl_Module *module, Dwarf_Addr address, Dwarf_Addr *ret_bias)
 {
-        Dwarf_Die *unit = dw.dwfl_module_addrdie(module, address, ret_bias);
+        Dwarf_Die *unit = dw->dwfl_module_addrdie(module, address, ret_bias);
 
-        if (unit != NULL)
+        if (unit != NULL && dw->dwarf_haspc(unit, address - *ret_bias) > 0)
                 return unit;
-        while ((unit = dw.dwfl_module_nextcu(module, unit, ret_bias)) != NULL) {
-                if (dw.dwarf_haspc(unit, address - *ret_bias) > 0)
+        unit = NULL;
+        while ((unit = dw->dwfl_module_nextcu(module, unit, ret_bias)) != NULL) {
+                if (dw->dwarf_haspc(unit, address - *ret_bias) > 0)
                         return unit;
         }
         return NULL;
 }
 
-/* The innermost function that has the address, under parent; also in namespaces, classes and other functions. */
-static bool subprogram_of(Dwarf_Die *parent, Dwarf_Addr address, unsigned depth, Dwarf_Die *ret_die)
+/* Functions are also in namespaces, classes and other functions. */
+bool symbols_subprogram_of(Dwarf_Die *parent, Dwarf_Addr address, unsigned depth, Dwarf_Die *ret_die)
 {
         Dwarf_Die die;
 
-        if (depth > MAX_DEPTH || dw.dwarf_child(parent, &die) != 0)
+        if (depth > SYMBOLS_MAX_DEPTH || dw->dwarf_child(parent, &die) != 0)
                 return false;
         do {
-                switch (dw.dwarf_tag(&die)) {
+                switch (dw->dwarf_tag(&die)) {
                 case DW_TAG_subprogram:
-                        if (dw.dwarf_haspc(&die, address) > 0) {
-                                if (!subprogram_of(&die, address, depth + 1, ret_die))
+                        if (dw->dwarf_haspc(&die, address) > 0) {
+                                if (!symbols_subprogram_of(&die, address, depth + 1, ret_die))
                                         *ret_die = die;
                                 return true;
                         }
@@ -335,20 +173,19 @@ static bool subprogram_of(Dwarf_Die *parent, Dwarf_Addr address, unsigned depth,
                 case DW_TAG_lexical_block:
                 case DW_TAG_namespace:
                 case DW_TAG_structure_type:
-                        if (subprogram_of(&die, address, depth + 1, ret_die))
+                        if (symbols_subprogram_of(&die, address, depth + 1, ret_die))
                                 return true;
                         break;
                 default: break;
                 }
-        } while (dw.dwarf_siblingof(&die, &die) == 0);
+        } while (dw->dwarf_siblingof(&die, &die) == 0);
         return false;
 }
 
-/* libdw puts the compilation directory before a relative name; the compiler, and __FILE__, did not. */
-static const char *as_compiled(Dwarf_Die *unit, const char *file)
+const char *symbols_as_compiled(Dwarf_Die *unit, const char *file)
 {
         Dwarf_Attribute attribute;
-        const char *directory = dw.dwarf_formstring(dw.dwarf_attr(unit, DW_AT_comp_dir, &attribute));
+        const char *directory = dw->dwarf_formstring(dw->dwarf_attr(unit, DW_AT_comp_dir, &attribute));
         size_t length = directory != NULL ? strlen(directory) : 0;
 
         if (length > 0 && strncmp(file, directory, length) == 0 && file[length] == '/')
@@ -356,21 +193,20 @@ static const char *as_compiled(Dwarf_Die *unit, const char *file)
         return file;
 }
 
-/* The entry that says where the function is declared: itself, or what it is a copy or a definition of. False: none. */
-static bool declaration_of(const Dwarf_Die *function, Dwarf_Die *ret_die)
+bool symbols_declaration_of(const Dwarf_Die *function, Dwarf_Die *ret_die)
 {
         Dwarf_Die die = *function;
         Dwarf_Attribute attribute;
 
-        for (unsigned depth = 0; depth < MAX_DEPTH; depth++) {
-                if (dw.dwarf_attr(&die, DW_AT_decl_file, &attribute) != NULL) {
+        for (unsigned depth = 0; depth < SYMBOLS_MAX_DEPTH; depth++) {
+                if (dw->dwarf_attr(&die, DW_AT_decl_file, &attribute) != NULL) {
                         *ret_die = die;
                         return true;
                 }
-                if (dw.dwarf_attr(&die, DW_AT_abstract_origin, &attribute) == NULL &&
-                    dw.dwarf_attr(&die, DW_AT_specification, &attribute) == NULL)
+                if (dw->dwarf_attr(&die, DW_AT_abstract_origin, &attribute) == NULL &&
+                    dw->dwarf_attr(&die, DW_AT_specification, &attribute) == NULL)
                         return false;
-                if (dw.dwarf_formref_die(&attribute, &die) == NULL)
+                if (dw->dwarf_formref_die(&attribute, &die) == NULL)
                         return false;
         }
         return false;
@@ -383,32 +219,32 @@ static bool defined_at(Dwarf_Die *searched, Dwarf_Addr address, char *buffer, si
         Dwarf_Word index;
         int line;
 
-        if (!subprogram_of(searched, address, 0, &function) || !declaration_of(&function, &function))
+        if (!symbols_subprogram_of(searched, address, 0, &function) || !symbols_declaration_of(&function, &function))
                 return false;
-        if (dw.dwarf_decl_line(&function, &line) != 0 || dw.dwarf_diecu(&function, &unit, NULL, NULL) == NULL)
+        if (dw->dwarf_decl_line(&function, &line) != 0 || dw->dwarf_diecu(&function, &unit, NULL, NULL) == NULL)
                 return false;
 
-        const char *file = dw.dwarf_decl_file(&function);
+        const char *file = dw->dwarf_decl_file(&function);
 
         /* File 0 is the unit itself since DWARF 5, and clang says so; elfutils takes it for none, as it was before. */
-        if (file == NULL &&
-            dw.dwarf_formudata(dw.dwarf_attr(&function, DW_AT_decl_file, &attribute), &index) == 0 && index == 0)
-                file = dw.dwarf_formstring(dw.dwarf_attr(&unit, DW_AT_name, &attribute));
+        if (file == NULL && dw->dwarf_formudata(dw->dwarf_attr(&function, DW_AT_decl_file, &attribute), &index) == 0 &&
+            index == 0)
+                file = dw->dwarf_formstring(dw->dwarf_attr(&unit, DW_AT_name, &attribute));
         if (file == NULL)
                 return false;
-        (void)snprintf(buffer, size, "%s:%d", as_compiled(&unit, file), line);
+        (void)snprintf(buffer, size, "%s:%d", symbols_as_compiled(&unit, file), line);
         return true;
 }
 
-static bool line_at(Dwarf_Die *unit, Dwarf_Addr address, char *buffer, size_t size)
+bool symbols_line_of(Dwarf_Die *unit, Dwarf_Addr address, char *buffer, size_t size)
 {
-        Dwarf_Line *entry = dw.dwarf_getsrc_die(unit, address);
-        const char *file = entry != NULL ? dw.dwarf_linesrc(entry, NULL, NULL) : NULL;
+        Dwarf_Line *entry = dw->dwarf_getsrc_die(unit, address);
+        const char *file = entry != NULL ? dw->dwarf_linesrc(entry, NULL, NULL) : NULL;
         int line;
 
-        if (file == NULL || dw.dwarf_lineno(entry, &line) != 0)
+        if (file == NULL || dw->dwarf_lineno(entry, &line) != 0)
                 return false;
-        (void)snprintf(buffer, size, "%s:%d", as_compiled(unit, file), line);
+        (void)snprintf(buffer, size, "%s:%d", symbols_as_compiled(unit, file), line);
         return true;
 }
 
@@ -417,7 +253,7 @@ static bool symbol_at(Dwfl_Module *module, Dwarf_Addr address, char *buffer, siz
 {
         GElf_Off offset;
         GElf_Sym symbol;
-        const char *name = dw.dwfl_module_addrinfo(module, address, &offset, &symbol, NULL, NULL, NULL);
+        const char *name = dw->dwfl_module_addrinfo(module, address, &offset, &symbol, NULL, NULL, NULL);
 
         if (name == NULL || offset >= symbol.st_size) /* a label somewhere before it says nothing */
                 return false;
@@ -425,34 +261,33 @@ static bool symbol_at(Dwfl_Module *module, Dwarf_Addr address, char *buffer, siz
         return true;
 }
 
-static bool write_by_libdw(const struct object *object, bool definition, char *buffer, size_t size)
+static bool write_by_libdw(const struct symbols_object *object, bool definition, char *buffer, size_t size)
 {
         bool done = false;
 
-        if (!object->found)
+        if (!object->found || !symbols_libdw_lock())
                 return false;
-        pthread_mutex_lock(&lock);
-        Dwfl_Module *module = libdw_load() ? module_of(object) : NULL;
+        Dwfl_Module *module = symbols_libdw_module(object);
 
         if (module != NULL) {
                 /* A return address may lie behind its function's last instruction. */
                 Dwarf_Addr address = object->address - (definition ? 0 : 1);
                 Dwarf_Addr bias;
-                Dwarf_Die *unit = unit_of(module, address, &bias);
+                Dwarf_Die *unit = symbols_unit_of(module, address, &bias);
 
                 if (unit != NULL)
                         done = definition ? defined_at(unit, address - bias, buffer, size)
-                                          : line_at(unit, address - bias, buffer, size);
+                                          : symbols_line_of(unit, address - bias, buffer, size);
                 if (!done)
                         done = symbol_at(module, object->address, buffer, size);
         }
-        pthread_mutex_unlock(&lock);
+        symbols_libdw_unlock();
         return done;
 }
 
 #else
 
-static bool write_by_libdw(const struct object *object, bool definition, char *buffer, size_t size)
+static bool write_by_libdw(const struct symbols_object *object, bool definition, char *buffer, size_t size)
 {
         (void)object, (void)definition, (void)buffer, (void)size;
         return false;
@@ -464,11 +299,11 @@ static bool write_by_libdw(const struct object *object, bool definition, char *b
 
 static void write_address(const void *address, bool definition, char *buffer, size_t size)
 {
-        struct object object;
+        struct symbols_object object;
 
         if (size == 0)
                 return;
-        (void)object_find(&object, address);
+        (void)symbols_object_find(&object, address);
         if (!write_by_libdw(&object, definition, buffer, size))
                 write_plain(&object, address, buffer, size);
 }

@@ -47,8 +47,8 @@ result "the demo workloads include libweft's public headers only" \
         "$(includes daemon/workloads | grep -vE ':(<.*>|options\.h)$')"
 result "<sqlite3.h> is for the store and for weftctl's history only" \
         "$(only_in '<sqlite3' 'daemon/store[^/:]*|ctl/[^/:]*(history|database|store)[^/:]*' lib daemon ctl)"
-result "<elfutils/...> is for the unwinder and lib/symbols.c only" \
-        "$(only_in '<(elfutils/|dwarf|libelf|gelf)' 'daemon/unwind[^/:]*|lib/symbols\.c' lib daemon ctl)"
+result "<elfutils/...> is for the unwinder and lib/symbols*.c only" \
+        "$(only_in '<(elfutils/|dwarf|libelf|gelf)' 'daemon/unwind[^/:]*|lib/symbols[^/:]*' lib daemon ctl)"
 result "<event2/...> in lib/ is for the loop's and the waits' files only" \
         "$(only_in '<event2?[/.]' 'lib/(fd|io|loop|poll|signal|wait)[^/:]*' lib)"
 
