@@ -22,7 +22,7 @@ work=$(mktemp -d /tmp/weft-XXXXXX) || exit 1
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 prefix=$(setting prefix)
-make -s -C "$builddir" install DESTDIR="$root" >"$work/log" 2>&1 || {
+env -u MAKEFLAGS -u MFLAGS make -s -C "$builddir" install DESTDIR="$root" >"$work/log" 2>&1 || {
         sed 's/^/# /' "$work/log"
         echo "Bail out! make install has failed"
         exit 1
