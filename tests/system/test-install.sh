@@ -64,7 +64,7 @@ workload naps { command = { "weft-naps", "--nap", "0.1" } }
 workload hosted { command = { "weft-host", "$root$prefix/lib/weft/naps.so", "--nap", "0.1" } }
 workload first { command = { "$work/first" }  restart = no }
 END
-weftd -c "$work/weftd.conf" --runtime-dir "$work/run" --state-dir "$work/state" 2>"$work/log" &
+weftd -c "$work/weftd.conf" --runtime-dir "$work/run" --state-dir "$work/state" >"$work/log" 2>&1 &
 weftd=$!
 until_true() { # COMMAND...
         local end=$((SECONDS + 20))
