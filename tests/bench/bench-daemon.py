@@ -1,9 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""What weftd and weftctl cost: a list of 100 000 live tasks, and the recorder at full load, each beside its limit."""
+"""What a list of 100 000 live tasks costs, weftctl and weftd together, and what the workload feels of it."""
 
 import os
-import sqlite3
 import statistics
 import struct
 import subprocess
@@ -16,7 +15,6 @@ os.environ.setdefault("WEFT_TEST_RUN", str(os.getpid()))
 from harness import Weftd, program, wait_until, workload  # noqa: E402
 
 N_SLEEPERS = 100_000
-RECORD_SECONDS = 10
 
 
 def line(name, value, unit, ratio, against):
@@ -61,37 +59,4 @@ def bench_list():
             line("list_worst_delay", busy, "ms", busy / max(quiet, 0.001), "the worst delay with nobody listing")
 
 
-def bare_inserts(n=400_000):
-    """Rows a second of a bare prepared INSERT of such a row, by SQLite itself, 10 000 a transaction."""
-    with tempfile.TemporaryDirectory(prefix="weft-bench-") as directory:
-        script = (".open " + os.path.join(directory, "bare.db") + "\nPRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;\n"
-                  "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c, d, e, f, g, h, i, j, k);\n" +
-                  "".join(f"INSERT INTO t(a,b,c,d,e,f,g,h,i,j,k) WITH RECURSIVE n(x) AS (VALUES({i}) UNION ALL SELECT x+1 FROM n "
-                          f"WHERE x<{i + 9999}) SELECT 1, x, 2, 0, 1700000000000000000+x, 100+x, 200, 300, 400, 500, 3 FROM n;\n"
-                          for i in range(0, n, 10000)))
-        start = time.monotonic()
-        subprocess.run(["sqlite3"], input=script, text=True, check=True, stdout=subprocess.DEVNULL)
-        return n / (time.monotonic() - start)
-
-
-def bench_recorder():
-    """The most that is taken over some seconds without a record dropped: the load is raised until the ring overflows."""
-    base = bare_inserts()
-    best = 0
-    for rate in (200, 300, 400, 500, 600, 800):
-        config = workload("storm", program("tests/bench/storm"), rate)
-        with Weftd(config) as weftd:
-            weftd.running("storm")
-            time.sleep(1)
-            before, start = weftd.json("status")[0], time.monotonic()
-            time.sleep(RECORD_SECONDS)
-            after, end = weftd.json("status")[0], time.monotonic()
-            taken = (after["recorder"]["tasks"] - before["recorder"]["tasks"]) / (end - start)
-            if after["recorder"]["dropped"] > 0:
-                break
-            best = max(best, taken)
-    line("recorder", best, "tasks/s", best / base, f"INSERT … SELECT of such rows in SQLite alone ({base:.0f}/s)")
-
-
 bench_list()
-bench_recorder()

@@ -7,10 +7,12 @@
 
 #include "../unit/fake-box.h"
 
+#include "bench.h"
 #include "clock.h"
 #include "recorder.h"
 
 #include <pthread.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +49,42 @@ static void *produce(void *arg)
         return NULL;
 }
 
-static void measure(const char *name, unsigned n_contexts)
+/* Rows a second of bare inserts of 16 integers. */
+static double bare_inserts(void)
+{
+        char directory[64], path[128];
+        sqlite3_stmt *insert;
+        sqlite3 *db;
+        uint64_t started, n = 0;
+
+        fake_directory_make(directory, sizeof(directory));
+        snprintf(path, sizeof(path), "%s/bare.db", directory);
+        if (sqlite3_open(path, &db) != SQLITE_OK ||
+            sqlite3_exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; "
+                         "CREATE TABLE t(id INTEGER PRIMARY KEY, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o)", NULL, NULL, NULL) != SQLITE_OK ||
+            sqlite3_prepare_v2(db, "INSERT INTO t VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", -1, &insert, NULL) != SQLITE_OK)
+                exit(1);
+        started = clock_gettime_ns(CLOCK_MONOTONIC);
+        while (clock_gettime_ns(CLOCK_MONOTONIC) - started < SECONDS * NS_PER_S) {
+                sqlite3_exec(db, "BEGIN", NULL, NULL, NULL);
+                for (int row = 0; row < 10000; row++, n++) {
+                        sqlite3_bind_int64(insert, 1, (int64_t)(started + n));
+                        for (int column = 2; column <= 16; column++)
+                                sqlite3_bind_int64(insert, column, (int64_t)n % 1000 * column);
+                        sqlite3_step(insert);
+                        sqlite3_reset(insert);
+                }
+                sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+        }
+        double rate = (double)n * 1e9 / (double)(clock_gettime_ns(CLOCK_MONOTONIC) - started);
+
+        sqlite3_finalize(insert);
+        sqlite3_close(db);
+        fake_directory_remove(directory);
+        return rate;
+}
+
+static void measure(const char *name, unsigned n_contexts, double limit)
 {
         struct producer producer = { .n_contexts = n_contexts, .contexts = calloc(n_contexts, sizeof(uint32_t)) };
         char directory[64], database[128], *why;
@@ -78,8 +115,9 @@ static void measure(const char *name, unsigned n_contexts)
         __atomic_store_n(&producer.stop, true, __ATOMIC_RELAXED);
         pthread_join(thread, NULL);
         recorder_free(recorder);
-        printf("%s %.0f tasks/s %.2f 300000\n", name, (double)stats.tasks * 1e9 / (double)took,
-               (double)stats.tasks * 1e9 / (double)took / 300000);
+        double rate = (double)stats.tasks * 1e9 / (double)took;
+
+        bench_print(name, rate, "tasks/s", rate / limit, "bare prepared inserts of such rows");
         fake_box_free(producer.box);
         fake_directory_remove(directory);
         free(producer.contexts);
@@ -87,7 +125,10 @@ static void measure(const char *name, unsigned n_contexts)
 
 int main(void)
 {
-        measure("recorder", 1);
-        measure("recorder_contexts_100k", N_CONTEXTS);
+        double limit = bare_inserts();
+
+        bench_print("bare_inserts", limit, "rows/s", 1, "itself");
+        measure("recorder", 1, limit);
+        measure("recorder_contexts_100k", N_CONTEXTS, limit);
         return 0;
 }
