@@ -17,7 +17,7 @@ int (*symbols_module_function(int *ret_line))(int)
         return hidden_in_the_module;
 }
 
-/* For test-frames: a coroutine. Its argument says how to suspend, since a module of a test sees nothing of the program. */
+/* For test-running: a coroutine. Its argument says how to suspend, since a module of a test sees nothing of the program. */
 struct symbols_module_wait {
         int (*sleep)(unsigned long ns);
         int line;
