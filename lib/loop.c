@@ -387,6 +387,8 @@ struct weft_loop *loop_free(struct weft_loop *loop)
         handles_drop_all(loop);
         weft_loop_ref_unref(loop->ref);
         tasks_free_kept(loop);
+        processes_end(loop);
+        signals_end(loop);
         resolver_end(loop);
         fds_deinit(loop);
         free_event(loop->signal_events[0]);

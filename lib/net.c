@@ -326,7 +326,8 @@ ssize_t weft_writev(int fd, const struct iovec *pieces, int n_pieces)
 
         if (result < 0)
                 return result;
-        memcpy(rest, pieces, (size_t)n_pieces * sizeof(*pieces));
+        if (n_pieces > 0)
+                memcpy(rest, pieces, (size_t)n_pieces * sizeof(*pieces));
         while (result == 0) {
                 ssize_t n;
 

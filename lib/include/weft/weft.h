@@ -2,7 +2,7 @@
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H
 
-/* All of weft: tasks, the loop, descriptors and the network, synchronisation, context variables, threads, debug mode. */
+/* All of weft: tasks, the loop, input and output, processes, signals, synchronisation, context variables, debug mode. */
 
 #include <weft/base.h>
 #include <weft/context.h>
@@ -12,6 +12,8 @@
 #include <weft/io.h>
 #include <weft/loop.h>
 #include <weft/net.h>
+#include <weft/process.h>
+#include <weft/signal.h>
 #include <weft/stream.h>
 #include <weft/sync.h>
 #include <weft/task.h>
