@@ -7,6 +7,7 @@
 #include <weft/base.h>
 #include <weft/context.h>
 #include <weft/debug.h>
+#include <weft/file.h>
 #include <weft/future.h>
 #include <weft/group.h>
 #include <weft/io.h>
