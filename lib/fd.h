@@ -44,6 +44,9 @@ int fd_begin(int fd, struct weft_loop **ret_loop, struct fd_entry **ret_entry);
 /* As weft_read, until deadline_ns (0: no limit), -ETIMEDOUT. */
 ssize_t fd_read(int fd, void *buffer, size_t size, uint64_t deadline_ns);
 
+/* In debug mode: a listener is there. */
+void fd_say_serving(int fd);
+
 /* How long weft_accept lets a listener rest when the process is out of descriptors; tests make it short. */
 extern uint64_t fd_accept_pause_ns;
 

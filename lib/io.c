@@ -98,6 +98,36 @@ ssize_t weft_write(int fd, const void *buffer, size_t size)
         return result;
 }
 
+/* "127.0.0.1:80" of a socket, or of its peer. */
+static void socket_text(int fd, bool peer, char *buffer, size_t size)
+{
+        union address address = {.any = {.sa_family = AF_UNSPEC}};
+        socklen_t address_size = sizeof(address);
+
+        /* one that has no peer any more is "?" */
+        (void)(peer ? getpeername(fd, &address.any, &address_size) : getsockname(fd, &address.any, &address_size));
+        weft_address_text(&address.any, address_size, buffer, size);
+}
+
+static void say_accepted(struct weft_loop *loop, int fd, int accepted)
+{
+        char peer[128];
+
+        socket_text(accepted, true, peer, sizeof(peer));
+        loop_log(loop, WEFT_LOG_DEBUG, "<socket fd=%d> got a new connection from %s: <socket fd=%d>", fd, peer, accepted);
+}
+
+void fd_say_serving(int fd)
+{
+        struct weft_loop *loop = weft__loop;
+        char own[128];
+
+        if (loop == NULL || !loop_debug(loop))
+                return;
+        socket_text(fd, false, own, sizeof(own));
+        loop_log(loop, WEFT_LOG_INFO, "<socket fd=%d address=%s> is serving", fd, own);
+}
+
 uint64_t fd_accept_pause_ns = 1000000000U;
 
 /* Nothing is accepted for a while: a loop that asked again at once would do nothing else. Ends early when the listener is closed. */
@@ -130,6 +160,8 @@ int weft_accept(int fd, struct sockaddr *ret_address, socklen_t *address_size)
 
                         if (accepted >= 0) {
                                 fd_forget(loop, accepted); /* whoever had the number did not weft_close it */
+                                if (__builtin_expect(loop_debug(loop), 0))
+                                        say_accepted(loop, fd, accepted);
                                 return accepted;
                         }
                         if (errno == EINTR || errno == ECONNABORTED)
@@ -164,6 +196,7 @@ static int listen_on(const union address *address, socklen_t size)
                 (void)close(fd);
                 return result;
         }
+        fd_say_serving(fd);
         return fd;
 }
 

@@ -223,7 +223,11 @@ int weft_listen(const char *text)
 
         if (result == -ENOENT)
                 return weft_listen_tcp(text);
-        return result < 0 ? result : bind_local(&address, size, SOCK_STREAM);
+        if (result == 0)
+                result = bind_local(&address, size, SOCK_STREAM);
+        if (result >= 0)
+                fd_say_serving(result);
+        return result;
 }
 
 int weft_bind_udp(const char *text)

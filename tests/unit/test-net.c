@@ -225,6 +225,25 @@ static void a_connect_that_is_refused_or_makes_no_sense_says_so(void **state)
         assert_int_equal(weft_connect("127.0.0.1:1", 0), -EPERM);
 }
 
+static struct test_log server_log;
+
+static void debug_mode_tells_of_servers_and_connections(void **state)
+{
+        struct weft_run_options options = {.debug = WEFT_ON};
+
+        (void)state;
+        weft_log_set_level(WEFT_LOG_DEBUG);
+        weft_log_set_function(test_log_write, &server_log);
+        assert_int_equal(weft_run_with(talks_over_tcp, NULL, &options), 0);
+        weft_log_set_function(NULL, NULL);
+        weft_log_set_level(WEFT_LOG_WARNING);
+        assert_non_null(strstr(server_log.text, "20 <socket fd="));
+        assert_non_null(strstr(server_log.text, " address=127.0.0.1:"));
+        assert_non_null(strstr(server_log.text, "> is serving\n"));
+        assert_non_null(strstr(server_log.text, "> got a new connection from 127.0.0.1:"));
+        assert_non_null(strstr(server_log.text, "> connected to 127.0.0.1:"));
+}
+
 /* ---- out of descriptors ---- */
 
 static struct test_log accept_log;
@@ -645,6 +664,7 @@ int main(void)
                 cmocka_unit_test(unix_sockets_listen_connect_and_replace_a_stale_file),
                 cmocka_unit_test(a_connect_waits_for_room_in_the_backlog_until_its_timeout_or_a_cancel),
                 cmocka_unit_test(a_connect_that_is_refused_or_makes_no_sense_says_so),
+                cmocka_unit_test(debug_mode_tells_of_servers_and_connections),
                 cmocka_unit_test(a_listener_rests_when_the_process_is_out_of_descriptors_then_goes_on),
                 cmocka_unit_test(datagrams_are_sent_and_received),
                 cmocka_unit_test(pieces_are_written_one_after_the_other_to_the_last_byte),
