@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Waiting for descriptors. A descriptor is registered with libevent at its first wait, edge-triggered for both
- * directions, and stays so until weft_close: no system call per wait. What an edge said is remembered in `ready` until a
- * read or write has met EAGAIN; whoever waits without having met it (weft_wait_fd) asks poll(2) first.
+ * directions, and stays so until weft_close: no system call per wait. What an edge said is remembered in `ready` until
+ * a read or write has met EAGAIN; whoever waits without having met it (weft_wait_fd) asks poll(2) first.
  */
 
 #include "fd.h"
@@ -103,7 +103,8 @@ static int make_entry(struct weft_loop *loop, int fd, struct fd_entry **ret_entr
         entry->stream = is_stream_socket(fd);
         entry->ready = WEFT_READABLE | WEFT_WRITABLE; /* not known yet: the first call finds out */
         entry->event = event_new(loop->base, fd,
-                                 (short)(EV_READ | EV_WRITE | EV_ET | EV_PERSIST | (entry->stream ? EV_CLOSED : 0)), fd_cb, entry);
+                                 (short)(EV_READ | EV_WRITE | EV_ET | EV_PERSIST | (entry->stream ? EV_CLOSED : 0)),
+                                 fd_cb, entry);
         if (entry->event == NULL) {
                 free(entry);
                 return -ENOMEM;
@@ -139,7 +140,8 @@ int fd_entry_get(struct weft_loop *loop, int fd, struct fd_entry **ret_entry)
         return result;
 }
 
-int fd_suspend(struct weft_loop *loop, int fd, struct fd_entry *entry, enum weft_direction direction, uint64_t deadline_ns)
+int fd_suspend(struct weft_loop *loop, int fd, struct fd_entry *entry, enum weft_direction direction,
+               uint64_t deadline_ns)
 {
         unsigned i = direction_index(direction);
         struct weft_task *self = loop->current;

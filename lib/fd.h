@@ -33,10 +33,11 @@ struct fd_entry {
 int fd_entry_get(struct weft_loop *loop, int fd, struct fd_entry **ret_entry);
 
 /*
- * Suspends until an edge says that fd is ready; the caller has seen EAGAIN since the last one. 0, -ETIMEDOUT, -ECANCELED,
- * -EBADF (it was closed meanwhile; the entry is gone), -EBUSY, -ENOMEM.
+ * Suspends until an edge says that fd is ready; the caller has seen EAGAIN since the last one. 0, -ETIMEDOUT,
+ * -ECANCELED, -EBADF (it was closed meanwhile; the entry is gone), -EBUSY, -ENOMEM.
  */
-int fd_suspend(struct weft_loop *loop, int fd, struct fd_entry *entry, enum weft_direction direction, uint64_t deadline_ns);
+int fd_suspend(struct weft_loop *loop, int fd, struct fd_entry *entry, enum weft_direction direction,
+               uint64_t deadline_ns);
 
 /* As fd_entry_get, for the running task, whose cancel it hears: also -EPERM (there is none), -ECANCELED. */
 int fd_begin(int fd, struct weft_loop **ret_loop, struct fd_entry **ret_entry);

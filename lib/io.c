@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * read, write, accept that resume. A read that fills less than its buffer has emptied a stream socket: the next one waits for the edge
- * without asking the kernel for an EAGAIN first (unless the peer has closed: that edge has been seen already).
+ * read, write, accept that resume. A read that fills less than its buffer has emptied a stream socket: the next one
+ * waits for the edge without asking the kernel for an EAGAIN first (unless the peer has closed: that edge has been seen
+ * already).
  */
 
 #include "address.h"
@@ -114,7 +115,8 @@ static void say_accepted(struct weft_loop *loop, int fd, int accepted)
         char peer[128];
 
         socket_text(accepted, true, peer, sizeof(peer));
-        loop_log(loop, WEFT_LOG_DEBUG, "<socket fd=%d> got a new connection from %s: <socket fd=%d>", fd, peer, accepted);
+        loop_log(loop, WEFT_LOG_DEBUG, "<socket fd=%d> got a new connection from %s: <socket fd=%d>", fd, peer,
+                 accepted);
 }
 
 void fd_say_serving(int fd)
@@ -130,13 +132,15 @@ void fd_say_serving(int fd)
 
 uint64_t fd_accept_pause_ns = 1000000000U;
 
-/* Nothing is accepted for a while: a loop that asked again at once would do nothing else. Ends early when the listener is closed. */
+/* Nothing is accepted for a while: a loop that asked again at once would do nothing else. Ends early when the listener
+ * is closed. */
 static int rest(struct weft_loop *loop, int fd, struct fd_entry *entry)
 {
         uint64_t deadline_ns = loop_now(loop) + fd_accept_pause_ns;
         int result;
 
-        loop_log(loop, WEFT_LOG_ERROR, "socket.accept() out of system resource\nerror: %s\nsocket: fd=%d", strerror(errno), fd);
+        loop_log(loop, WEFT_LOG_ERROR, "socket.accept() out of system resource\nerror: %s\nsocket: fd=%d",
+                 strerror(errno), fd);
         do
                 result = fd_suspend(loop, fd, entry, WEFT_READABLE, deadline_ns);
         while (result == 0);
@@ -189,7 +193,8 @@ static int listen_on(const union address *address, socklen_t size)
         if (fd < 0)
                 return -errno;
         fd_forget(weft__loop, fd);
-        if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
+        if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ||
             (address->any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
             bind(fd, &address->any, size) < 0 || listen(fd, SOMAXCONN) < 0) {
                 result = -errno;
@@ -225,7 +230,8 @@ void weft_address_text(const struct sockaddr *address, socklen_t address_size, c
         if (address->sa_family == AF_INET && address_size >= sizeof(*v4)) {
                 (void)inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
                 (void)snprintf(buffer, size, "%s:%u", host, ntohs(v4->sin_port));
-        } else if (address->sa_family == AF_INET6 && address_size >= sizeof(*v6) && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
+        } else if (address->sa_family == AF_INET6 && address_size >= sizeof(*v6) &&
+                   IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
                 (void)inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, sizeof(host));
                 (void)snprintf(buffer, size, "%s:%u", host, ntohs(v6->sin6_port));
         } else if (address->sa_family == AF_INET6 && address_size >= sizeof(*v6)) {
