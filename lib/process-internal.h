@@ -3,6 +3,7 @@
 #define WEFT_PROCESS_INTERNAL_H
 
 #include "fd.h"
+#include "loop-internal.h"
 #include "waitlist.h"
 
 #include <weft/process.h>
@@ -14,7 +15,9 @@ struct weft_process {
         struct weft_process *next, **link; /* loop->processes, until it is reaped */
         unsigned refs; /* the user's, the loop's until it is reaped, one for each call that is suspended */
         pid_t pid;
-        int pidfd; /* -1: reaped */
+        bool running;           /* not reaped */
+        int pidfd;              /* -1: reaped, or a kernel without them … */
+        struct timer_call look; /* … where the loop looks every now and then */
         int returncode;
         size_t output_max_bytes;
         char *program;

@@ -28,10 +28,14 @@
 #endif
 
 #define KILL_PATIENCE_MS 5000
+#define LOOK_INTERVAL_NS 5000000U
 
-static int send_signal(int pidfd, int number)
+static int send_signal(const struct weft_process *process, int number)
 {
-        return syscall(SYS_pidfd_send_signal, pidfd, number, NULL, 0) < 0 ? -errno : 0;
+        int result = process->pidfd >= 0 ? (int)syscall(SYS_pidfd_send_signal, process->pidfd, number, NULL, 0)
+                                         : kill(process->pid, number);
+
+        return result < 0 ? -errno : 0;
 }
 
 void process_unref(struct weft_process *process)
@@ -55,9 +59,13 @@ static void reaped(struct weft_process *process, int returncode)
         *process->link = process->next;
         if (process->next != NULL)
                 process->next->link = process->link;
-        fd_forget(loop, process->pidfd);
-        (void)close(process->pidfd);
-        process->pidfd = -1;
+        process->running = false;
+        timer_remove(&loop->timers, &process->look.timer);
+        if (process->pidfd >= 0) {
+                fd_forget(loop, process->pidfd);
+                (void)close(process->pidfd);
+                process->pidfd = -1;
+        }
         if (loop_debug(loop))
                 loop_log(loop, WEFT_LOG_INFO, "<Process '%s' pid=%d returncode=%d> exited with return code %d",
                          process->program, process->pid, returncode, returncode);
@@ -69,11 +77,13 @@ static void reaped(struct weft_process *process, int returncode)
 /* Takes what the kernel knows of its end. False: it runs. */
 static bool reap(struct weft_process *process, int flags)
 {
+        bool by_pid = process->pidfd < 0;
         siginfo_t info = {0};
         int result;
 
         do
-                result = waitid(P_PIDFD, (id_t)process->pidfd, &info, WEXITED | flags);
+                result = waitid(by_pid ? P_PID : P_PIDFD, (id_t)(by_pid ? process->pid : process->pidfd), &info,
+                                WEXITED | flags);
         while (result < 0 && errno == EINTR);
         if (result < 0) {
                 loop_log(process->loop, WEFT_LOG_WARNING, "Unknown child process pid %d, will report returncode 255",
@@ -107,9 +117,9 @@ void processes_end(struct weft_loop *loop)
                 if (!reap(process, WNOHANG)) {
                         log_warning("process '%s' (pid %d) ran on at the end of the loop: killed", process->program,
                                     process->pid);
-                        (void)send_signal(process->pidfd, SIGKILL);
+                        (void)send_signal(process, SIGKILL);
                         /* It dies at once, unless it hangs in the kernel; then init gets it when we end. */
-                        if (poll(&pfd, 1, KILL_PATIENCE_MS) > 0)
+                        if (process->pidfd < 0 || poll(&pfd, 1, KILL_PATIENCE_MS) > 0)
                                 (void)reap(process, 0);
                         else
                                 reaped(process, -SIGKILL);
@@ -166,14 +176,20 @@ static void undo(pid_t pid)
                 ;
 }
 
-static int watch(struct weft_process *process, struct weft_loop *loop)
+/* The timer has its place in the heap from the first time on: setting it again needs no memory. */
+static void look_cb(struct timer_call *call, uint64_t now_ns)
+{
+        struct weft_process *process = (struct weft_process *)((char *)call - offsetof(struct weft_process, look));
+
+        if (!reap(process, WNOHANG))
+                (void)timer_add(&process->loop->timers, &call->timer, now_ns + LOOK_INTERVAL_NS);
+}
+
+static int watch_pidfd(struct weft_process *process, struct weft_loop *loop)
 {
         struct fd_entry *entry;
         int result;
 
-        process->pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
-        if (process->pidfd < 0)
-                return -errno;
         fd_forget(loop, process->pidfd);
         result = weft_nonblock(process->pidfd);
         if (result == 0)
@@ -185,6 +201,25 @@ static int watch(struct weft_process *process, struct weft_loop *loop)
         }
         process->hook = (struct fd_hook){.readable = ended_cb, .gone = gone_cb};
         entry->hook = &process->hook;
+        return 0;
+}
+
+static int watch(struct weft_process *process, struct weft_loop *loop)
+{
+        int result;
+
+        process->pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
+        if (process->pidfd >= 0) {
+                result = watch_pidfd(process, loop);
+        } else if (errno == ENOSYS) {
+                process->look = (struct timer_call){.timer = {.kind = TIMER_CALL}, .fn = look_cb};
+                result = timer_add(&loop->timers, &process->look.timer, loop_now(loop) + LOOK_INTERVAL_NS);
+        } else {
+                result = -errno;
+        }
+        if (result < 0)
+                return result;
+        process->running = true;
         process->loop = loop;
         process->refs++;
         process->next = loop->processes;
@@ -286,7 +321,7 @@ struct weft_stream *weft_process_stderr(const struct weft_process *process)
 
 int weft_process_returncode(const struct weft_process *process, int *ret_returncode)
 {
-        if (process->pidfd >= 0)
+        if (process->running)
                 return -EBUSY;
         if (ret_returncode != NULL)
                 *ret_returncode = process->returncode;
@@ -302,9 +337,9 @@ int weft_process_wait(struct weft_process *process, uint64_t timeout_ns, int *re
         if (loop == NULL || loop->current == NULL)
                 return -EPERM;
         process->refs++;
-        if (process->pidfd >= 0 && process->loop != loop)
+        if (process->running && process->loop != loop)
                 result = -EXDEV;
-        else if (process->pidfd >= 0)
+        else if (process->running)
                 result = waitlist_wait(loop, &process->waiters, &waiter, BB_WAIT_PROCESS,
                                        (const void *)(intptr_t)process->pid, 0, timeout_ns);
         if (result == 0)
@@ -315,7 +350,7 @@ int weft_process_wait(struct weft_process *process, uint64_t timeout_ns, int *re
 
 int weft_process_send_signal(struct weft_process *process, int number)
 {
-        return process->pidfd >= 0 ? send_signal(process->pidfd, number) : -ESRCH;
+        return process->running ? send_signal(process, number) : -ESRCH;
 }
 
 int weft_process_terminate(struct weft_process *process)
