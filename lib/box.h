@@ -72,6 +72,9 @@ struct box *box_free(struct box *box);
 /* In a child of fork: the mapping is not there; only the private memory is freed. */
 struct box *box_abandon(struct box *box);
 
+/* Makes [offset, offset + length) of the box usable: 0 or -ENOMEM. For who gives out its parts. */
+int box_claim(struct box *box, uint64_t offset, uint64_t length_bytes);
+
 /* A zeroed slot but for seq, left inside a write bracket (seq odd): fill it in, then seq_end. NULL: no memory. */
 struct bb_slot *box_slot_new(struct box *box);
 void box_slot_free(struct box *box, struct bb_slot *slot);

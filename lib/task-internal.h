@@ -106,6 +106,12 @@ void task_unwatch(struct weft_task *task, struct task_watcher *watcher);
 /* By whom and why, for observers; the reason may be NULL. */
 int task_cancel(struct weft_task *task, const char *by, const char *reason);
 
+/* Begins the new task's first step at once, in the creator's, which it ends. */
+void task_start_eagerly(struct weft_loop *loop, struct weft_task *task);
+
+/* What a coroutine's fiber runs: the task's function, then its end. Never returns. */
+void task_main(void);
+
 /* Begins a step of the task on the loop's stack; back when the loop is needed. */
 void task_run(struct weft_loop *loop, struct weft_task *task);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The life of a task: spawn, steps, suspension, end.
+ * The life of a task: steps, suspension, end. How it begins is spawn.c's.
  *
  * Accounting: since_ns in the slot is when the task's present state began; whoever ends the state adds the time since
  * then to busy, scheduled or idle. One reading of the clock ends one step and begins the next, so that the three add up to the
- * wall time exactly. All changes of a slot are made here and in context.c, inside its sequence counter.
+ * wall time exactly. A slot changes inside its sequence counter only.
  *
  * Ownership: the handle is referenced by the loop while the task lives. Slot, stack and coroutine are given back in
  * finish(), on the very stack that is given back: nothing may be called between that and the last switch that could spawn.
@@ -256,6 +256,39 @@ int weft_sleep(uint64_t ns)
         return result == -ETIMEDOUT ? 0 : result;
 }
 
+/*
+ * The creator's step ends here, and its next one begins when the task suspends or ends: the creator stands first in the queue,
+ * so that nobody runs between. From a callback the task's step is nested in the callback.
+ */
+void task_start_eagerly(struct weft_loop *loop, struct weft_task *task)
+{
+        struct weft_task *self = loop->current;
+        uint64_t now_ns, took_ns;
+
+        if (self == NULL) {
+                uint64_t due_ns = loop->loop_due_ns;
+
+                loop->loop_due_ns = 0; /* back here, not on to the next ready task */
+                task_run(loop, task);
+                loop->loop_due_ns = due_ns;
+                return;
+        }
+        now_ns = loop_now(loop);
+        seq_begin(&self->slot->seq);
+        took_ns = account_step(self->slot, now_ns);
+        BB_STORE(self->slot->state, BB_TASK_SCHEDULED);
+        BB_STORE(self->slot->wakes[BB_WAKE_TASK], self->slot->wakes[BB_WAKE_TASK] + 1);
+        seq_end(&self->slot->seq);
+        self->ready.next = loop->ready_head;
+        self->ready.queued = true;
+        if (loop->ready_head == NULL)
+                loop->ready_link = &self->ready.next;
+        loop->ready_head = &self->ready;
+        step_ended(loop, self, now_ns, took_ns);
+        step_begin(loop, task, now_ns);
+        fiber_switch(&self->co->fiber, &task->co->fiber);
+}
+
 /* ---- end ---- */
 
 static enum bb_outcome outcome_of(int result)
@@ -397,7 +430,7 @@ static int __attribute__((noinline, cold)) end_untidily(struct weft_loop *loop, 
         return co->must_cancel && result >= 0 ? -ECANCELED : result;
 }
 
-static void coroutine_main(void)
+void task_main(void)
 {
         struct weft_loop *loop;
         struct weft_task *task;
@@ -413,207 +446,4 @@ static void coroutine_main(void)
         if (__builtin_expect(co->must_cancel || co->scopes != NULL, 0))
                 result = end_untidily(loop, co, result);
         finish(loop, task, result);
-}
-
-/* ---- spawn ---- */
-
-static int enter_context(struct weft_loop *loop, struct weft_task *task, struct weft_context *given)
-{
-        struct coroutine *co = task->co;
-
-        int result;
-
-        if (given != NULL) {
-                result = context_adopt(given, &loop->box->heap); /* the slot and the records can only show what lies here */
-                if (result < 0)
-                        return result;
-                context_user_add(&co->user, weft_context_ref(given), task->slot);
-                return 0;
-        }
-        struct context_user *creator = context_current_user();
-
-        result = creator == NULL ? -ENOMEM : context_init_copy(&co->own, &loop->box->heap, creator->context);
-        if (result < 0)
-                return result;
-        co->owns_context = true;
-        context_user_start(&co->user, &co->own, task->slot);
-        return 0;
-}
-
-/* The stack with the coroutine at its top. */
-static int make_coroutine(struct weft_loop *loop, struct weft_task *task, void *arg, size_t stack_size)
-{
-        struct stack stack;
-        struct coroutine *co;
-        int result = stack_get(loop->stacks, stack_size, &stack);
-
-        if (result < 0)
-                return result;
-        /* One by one: a memset of this size is a `rep stos`, whose start alone costs a tenth of a spawn. */
-        co = (struct coroutine *)(((uintptr_t)stack.high - sizeof(*co)) & ~(uintptr_t)63);
-        co->timer = (struct timer){.kind = TIMER_TASK};
-        co->wake_result = 0;
-        co->must_cancel = false;
-        co->owns_context = false;
-        co->awaited = NULL;
-        co->scopes = NULL;
-        co->task = task;
-        co->stack = stack;
-        co->arg = arg;
-        result = fiber_init(&co->fiber, stack.low, co, coroutine_main);
-        if (result < 0) {
-                stack_put(loop->stacks, stack);
-                return result;
-        }
-        task->co = co;
-        return 0;
-}
-
-static int make_slot(struct weft_loop *loop, struct weft_task *task)
-{
-        struct bb_slot *slot;
-        struct coroutine *co = task->co;
-        uint32_t coro = box_coro(loop->box, task->site, task->fn);
-        uint32_t name = 0;
-
-        if (task->name != NULL) {
-                name = heap_text(&loop->box->heap, task->name);
-                if (name == 0)
-                        return -ENOMEM;
-        }
-        slot = box_slot_new(loop->box);
-        if (slot == NULL) {
-                heap_unref(&loop->box->heap, name);
-                return -ENOMEM;
-        }
-        task->number = ++loop->n_tasks;
-        slot->number = task->number;
-        slot->state = BB_TASK_SCHEDULED;
-        slot->created_ns = slot->since_ns = loop_now(loop);
-        slot->coro = coro;
-        slot->name = name;
-        slot->parent = loop->current != NULL ? loop->current->number : 0;
-        slot->sp_at = (uint64_t)(uintptr_t)&co->fiber.sp;
-        slot->stack_low = (uint64_t)(uintptr_t)co->stack.low;
-        slot->stack_high = (uint64_t)(uintptr_t)co->stack.high;
-        slot->handle = (uint64_t)(uintptr_t)task;
-        seq_end(&slot->seq);
-        task->slot = slot;
-        return 0;
-}
-
-/* All that can fail. What was made is undone when something does. */
-static int make_parts(struct weft_loop *loop, struct weft_task *task, void *arg, const struct weft_spawn_options *options)
-{
-        int result = make_coroutine(loop, task, arg, options->stack_size);
-
-        if (result < 0)
-                return result;
-        result = make_slot(loop, task);
-        if (result == 0) {
-                result = enter_context(loop, task, options->context);
-                if (result == 0)
-                        return 0;
-                heap_unref(&loop->box->heap, task->slot->name);
-                box_slot_free(loop->box, task->slot);
-        }
-        struct stack stack = task->co->stack;
-
-        fiber_deinit(&task->co->fiber);
-        stack_put(loop->stacks, stack);
-        return result;
-}
-
-/*
- * The creator's step ends here, and its next one begins when the task suspends or ends: the creator stands first in the queue,
- * so that nobody runs between. From a callback the task's step is nested in the callback.
- */
-static void start_eagerly(struct weft_loop *loop, struct weft_task *task)
-{
-        struct weft_task *self = loop->current;
-        uint64_t now_ns, took_ns;
-
-        if (self == NULL) {
-                uint64_t due_ns = loop->loop_due_ns;
-
-                loop->loop_due_ns = 0; /* back here, not on to the next ready task */
-                task_run(loop, task);
-                loop->loop_due_ns = due_ns;
-                return;
-        }
-        now_ns = loop_now(loop);
-        seq_begin(&self->slot->seq);
-        took_ns = account_step(self->slot, now_ns);
-        BB_STORE(self->slot->state, BB_TASK_SCHEDULED);
-        BB_STORE(self->slot->wakes[BB_WAKE_TASK], self->slot->wakes[BB_WAKE_TASK] + 1);
-        seq_end(&self->slot->seq);
-        self->ready.next = loop->ready_head;
-        self->ready.queued = true;
-        if (loop->ready_head == NULL)
-                loop->ready_link = &self->ready.next;
-        loop->ready_head = &self->ready;
-        step_ended(loop, self, now_ns, took_ns);
-        step_begin(loop, task, now_ns);
-        fiber_switch(&self->co->fiber, &task->co->fiber);
-}
-
-static void start(struct weft_loop *loop, struct weft_task *task, bool eager)
-{
-        struct bb_loop *counters = loop->box->loop;
-        struct coroutine *co = task->co;
-
-        co->live_next = loop->live;
-        co->live_link = &loop->live;
-        if (loop->live != NULL)
-                loop->live->live_link = &co->live_next;
-        loop->live = co;
-        BB_STORE(counters->spawned, counters->spawned + 1);
-        BB_STORE(counters->live, counters->live + 1);
-        if (__builtin_expect(eager, 0))
-                start_eagerly(loop, task);
-        else
-                loop_ready(loop, &task->ready);
-}
-
-int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_spawn_options *options,
-                       struct weft_task **ret_task)
-{
-        static const struct weft_spawn_options none;
-        struct weft_loop *loop = weft__loop;
-        struct weft_task *task;
-        int result;
-
-        if (loop == NULL)
-                return loop_missing();
-        if (loop->closing)
-                return -ESHUTDOWN;
-        if (options == NULL)
-                options = &none;
-        task = task_new(loop, site, fn);
-        if (task == NULL)
-                return -ENOMEM;
-        if (options->name != NULL && (task->name = strdup(options->name)) == NULL)
-                result = -ENOMEM;
-        else
-                result = make_parts(loop, task, arg, options);
-        if (result < 0) {
-                BB_STORE(loop->box->loop->spawn_failed, loop->box->loop->spawn_failed + 1);
-                task_free(task);
-                return result;
-        }
-        start(loop, task, options->eager);
-        *ret_task = task;
-        return 0;
-}
-
-struct weft_task *weft_spawn_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg)
-{
-        struct weft_task *task;
-        int result = weft_spawn_with_at(site, fn, arg, NULL, &task);
-
-        if (result < 0) {
-                errno = -result;
-                return NULL;
-        }
-        return task;
 }
