@@ -217,6 +217,23 @@ static const char *path_relative(Dwarf_Die *unit, const char *file)
         return file;
 }
 
+/* Where a function is declared. libdw takes file 0 for none, which is what clang calls the unit's own. */
+static const char *file_of(Dwarf_Die *unit, Dwarf_Die *function)
+{
+        const char *file = dwarf_decl_file(function);
+        Dwarf_Attribute attribute;
+        Dwarf_Files *files;
+        Dwarf_Word index;
+        size_t n;
+
+        if (file)
+                return file;
+        if (dwarf_formudata(dwarf_attr_integrate(function, DW_AT_decl_file, &attribute), &index) != 0 || index != 0 ||
+            dwarf_getsrcfiles(unit, &files, &n) != 0 || n == 0)
+                return NULL;
+        return dwarf_filesrc(files, 0, NULL, NULL);
+}
+
 int unwinder_defined_where(const char *module, uint64_t address, char *buf, size_t size)
 {
         Dwarf_Die unit, *scopes = NULL;
@@ -236,7 +253,7 @@ int unwinder_defined_where(const char *module, uint64_t address, char *buf, size
 
                 if (dwarf_tag(&scopes[i]) != DW_TAG_subprogram)
                         continue;
-                file = dwarf_decl_file(&scopes[i]);
+                file = file_of(&unit, &scopes[i]);
                 if (!file || dwarf_decl_line(&scopes[i], &line) < 0)
                         continue;
                 snprintf(buf, size, "%s:%d", path_relative(&unit, file), line);

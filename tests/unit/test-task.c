@@ -10,6 +10,18 @@
 #include <time.h>
 #include <unistd.h>
 
+/* gcc says it by a macro, clang by a feature. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 static char order[64];
 
 static int note(void *arg)
@@ -635,7 +647,7 @@ static void a_stack_overflow_names_the_task_and_dies_of_sigsegv(void **state)
         pid_t pid;
 
         (void)state;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if SANITIZED
         skip(); /* the sanitizer tells of it itself */
 #endif
         assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
