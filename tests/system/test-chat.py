@@ -165,12 +165,12 @@ def ten_thousand():
         for client in crowd.clients.values():
             client.lines.clear()
         for members in rooms.values():
-            for client in members[:10]:
+            for client in members[:4]:
                 client.say(b"load", b"load", b"load")
         crowd.pump(lambda: crowd.n_lines > n // 10, "the load has begun to arrive")
         chat.process.send_signal(signal.SIGINT)
         for members in rooms.values():
-            for client in members[10:20]:
+            for client in members[4:8]:
                 try:
                     client.say(b"more load")
                 except CLOSED:
