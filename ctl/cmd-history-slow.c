@@ -41,7 +41,7 @@ const struct ctl_command cmd_history_slow = {
         .group = "history",
         .name = "slow",
         .summary = "List steps that took longer than the threshold, newest first",
-        .details = "They are recorded while debug mode is on. The whole stack, where there is one, is in --json.\n"
+        .details = "They are recorded with debug mode on or off. The whole stack, where there is one, is in --json.\n"
                    "Times are UTC, and --since and --until are about when a step ended.",
         .options = options,
         .run = run,
