@@ -49,6 +49,7 @@ struct daemon {
         struct config *config;
         char *runtime_directory, *state_directory, *database, *socket_path;
         int lock_fd;
+        int history_lock_fd;
         struct supervisor *supervisor;
         struct watch *watch;
         struct recorder *recorder;
@@ -289,8 +290,10 @@ static int start_recorder(struct daemon *daemon)
                 .flush_rows = 10000,
         };
         char *why = NULL;
-        int r = recorder_new(&options, &daemon->recorder, &why);
+        int r = daemon->history_lock_fd = directories_lock_history(daemon->database, &why);
 
+        if (r != -EBUSY && r != -ENOMEM)
+                r = recorder_new(&options, &daemon->recorder, &why);
         if (r < 0)
                 return failed(r, daemon->database, why);
         recorder_on_closed(daemon->recorder, closed_cb, daemon);
@@ -461,6 +464,8 @@ static int daemon_end(struct daemon *daemon)
                 close(daemon->closed_fd);
         if (daemon->lock_fd >= 0)
                 close(daemon->lock_fd);
+        if (daemon->history_lock_fd >= 0)
+                close(daemon->history_lock_fd);
         config_free(daemon->config);
         free(daemon->runtime_directory);
         free(daemon->state_directory);
@@ -471,8 +476,11 @@ static int daemon_end(struct daemon *daemon)
 
 int daemon_run(const struct daemon_options *options)
 {
-        struct daemon daemon = {
-                .options = options, .lock_fd = -1, .closed_fd = -1, .closed_lock = PTHREAD_MUTEX_INITIALIZER};
+        struct daemon daemon = {.options = options,
+                                .lock_fd = -1,
+                                .history_lock_fd = -1,
+                                .closed_fd = -1,
+                                .closed_lock = PTHREAD_MUTEX_INITIALIZER};
         int r = daemon_start(&daemon), end;
 
         if (r == 0) {

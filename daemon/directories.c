@@ -157,28 +157,56 @@ int directories_state(const char *wanted, gid_t group, char **ret_path, char **r
         return finish(join(home, ".local/state/weft"), 0750, group, ret_path, ret_why);
 }
 
-int directories_lock(const char *runtime_directory, char **ret_why)
+/* A record lock on the file at path, made if it is missing. -EBUSY: *ret_holder has it; else errno says why not. */
+static int lock_file(const char *path, pid_t *ret_holder)
 {
         struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), r;
+
+        if (fd < 0)
+                return -errno;
+        if (fcntl(fd, F_SETLK, &lock) == 0)
+                return fd;
+        r = -errno;
+        if ((r == -EAGAIN || r == -EACCES) && fcntl(fd, F_GETLK, &lock) == 0) {
+                *ret_holder = lock.l_pid;
+                r = -EBUSY;
+        }
+        close(fd);
+        return r;
+}
+
+int directories_lock(const char *runtime_directory, char **ret_why)
+{
         char *path = join(runtime_directory, LOCK_NAME);
-        int fd, r;
+        pid_t holder = 0;
+        int r;
 
         if (path == NULL)
                 return fail(-ENOMEM, ret_why, "out of memory");
-        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0) {
-                r = fail(-errno, ret_why, "%s: cannot take the runtime directory: %s", path, strerror(errno));
-        } else if (fcntl(fd, F_SETLK, &lock) == 0) {
-                r = fd;
-        } else {
-                r = -errno;
-                if ((r == -EAGAIN || r == -EACCES) && fcntl(fd, F_GETLK, &lock) == 0)
-                        r = fail(-EBUSY, ret_why, "%s: another weftd (pid %d) has this runtime directory",
-                                 runtime_directory, (int)lock.l_pid);
-                else
-                        r = fail(r, ret_why, "%s: cannot be locked: %s", path, strerror(-r));
-                close(fd);
-        }
+        r = lock_file(path, &holder);
+        if (r == -EBUSY)
+                r = fail(r, ret_why, "%s: another weftd (pid %d) has this runtime directory", runtime_directory,
+                         (int)holder);
+        else if (r < 0)
+                r = fail(r, ret_why, "%s: cannot take the runtime directory: %s", path, strerror(-r));
+        free(path);
+        return r;
+}
+
+int directories_lock_history(const char *database, char **ret_why)
+{
+        char *path = NULL;
+        pid_t holder = 0;
+        int r;
+
+        if (asprintf(&path, "%s.lock", database) < 0)
+                return fail(-ENOMEM, ret_why, "out of memory");
+        r = lock_file(path, &holder);
+        if (r == -EBUSY)
+                r = fail(r, ret_why,
+                         "%s: another weftd (pid %d) writes this history; choose another history.path or --state-dir",
+                         database, (int)holder);
         free(path);
         return r;
 }

@@ -20,4 +20,11 @@ int directories_state(const char *wanted, gid_t group, char **ret_path, char **r
  */
 int directories_lock(const char *runtime_directory, char **ret_why);
 
+/*
+ * The same for a history database, which two runtime directories may name: two writers would end each other's runs.
+ * Another error than -EBUSY and -ENOMEM leaves *ret_why alone: whoever opens the database next says better what is
+ * wrong with its directory.
+ */
+int directories_lock_history(const char *database, char **ret_why);
+
 #endif

@@ -96,6 +96,16 @@ def second_weftd():
         check(weftd.tasks("naps"), "no tasks of naps")
 
 
+@test("a second weftd with a runtime directory of its own but the same history is refused")
+def second_writer():
+    with Weftd(NAPS) as weftd, Prepared(NAPS) as other:
+        pid = weftd.running("naps")
+        other.state = weftd.state
+        refused(other, f"history.db: another weftd (pid {weftd.process.pid}) writes this history")
+        check_equal(weftd.value("SELECT count(*) FROM runs WHERE how <> 'running'"), 0, "runs that have ended")
+        check_equal(weftd.running("naps"), pid, "pid of naps")
+
+
 @test("a state directory that cannot be one is an error that names it")
 def unwritable_state():
     with Weftd(NAPS) as weftd:  # (to be cleaned up by)
