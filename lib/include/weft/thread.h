@@ -43,9 +43,8 @@ typedef int (*weft_thread_fn)(void *arg);
  * should ask weft_thread_cancelled from time to time.
  *
  * The pool's threads are started as they are needed, wait for more work, and end with the loop: weft_run returns when
- * the last function has. Where all are busy,
- * functions wait in the order of the calls; each of them has its task waiting, so there are never more of them than
- * tasks.
+ * the last function has. Where all are busy, functions wait in the order of the calls; each of them has its task
+ * waiting, so there are never more of them than tasks.
  *
  * Pointer values of context variables go along to the other thread: their ref and unref must bear being called from
  * there. In fn a loop of its own may be run by weft_run. A child of fork that is made there must exec or _exit.
