@@ -447,8 +447,13 @@ static int daemon_end(struct daemon *daemon)
         daemon->supervisor = supervisor_free(daemon->supervisor);
         if (daemon->recording) {
                 r = recorder_stop(daemon->recorder);
-                if (r < 0)
-                        message_error("%s: the last records could not be written: %s", daemon->database, strerror(-r));
+                if (r < 0) {
+                        struct recorder_stats stats;
+
+                        recorder_stats(daemon->recorder, &stats);
+                        message_error("%s: the last records could not be written: %s; they stay in their black boxes for the next start",
+                                      daemon->database, stats.error[0] != '\0' ? stats.error : strerror(-r));
+                }
         }
         recorder_free(daemon->recorder);
         if (daemon->watch != NULL)
@@ -484,9 +489,11 @@ int daemon_run(const struct daemon_options *options)
         int r = daemon_start(&daemon), end;
 
         if (r == 0) {
-                message_notice("runs: %zu workloads, runtime directory %s, history %s", daemon.config->n_workloads,
+                const char *plural = daemon.config->n_workloads == 1 ? "" : "s";
+
+                message_notice("runs: %zu workload%s, runtime directory %s, history %s", daemon.config->n_workloads, plural,
                                daemon.runtime_directory, daemon.database);
-                notify_status("%zu workloads", daemon.config->n_workloads);
+                notify_status("%zu workload%s", daemon.config->n_workloads, plural);
                 notify_ready();
                 if (event_base_dispatch(daemon.base) < 0) {
                         message_error("the event loop failed");
