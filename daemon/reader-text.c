@@ -105,6 +105,7 @@ void reader_wait_text(const struct bb_slot *slot, char *buffer, size_t size)
                 [BB_WAIT_CONDITION] = "condition", [BB_WAIT_QUEUE_GET] = "queue get", [BB_WAIT_QUEUE_PUT] = "queue put",
                 [BB_WAIT_GROUP] = "group",     [BB_WAIT_THREAD] = "thread",       [BB_WAIT_DNS] = "DNS",
                 [BB_WAIT_PROCESS] = "process", [BB_WAIT_SIGNAL] = "signal",
+                [BB_WAIT_ALL] = "several tasks", [BB_WAIT_ANY] = "the next of several tasks",
         };
 
         if (slot->state != BB_TASK_WAITING || slot->wait >= sizeof(names) / sizeof(names[0])) {

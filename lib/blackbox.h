@@ -234,11 +234,13 @@ enum bb_wait {
         BB_WAIT_CONDITION = 9,
         BB_WAIT_QUEUE_GET = 10,
         BB_WAIT_QUEUE_PUT = 11,
-        BB_WAIT_GROUP = 12,
+        BB_WAIT_GROUP = 12,   /* wait_object: the task group's address; its children: slots with that in `group` */
         BB_WAIT_THREAD = 13,  /* wait_object: address of the function that a thread runs, or will */
         BB_WAIT_DNS = 14,
         BB_WAIT_PROCESS = 15,
         BB_WAIT_SIGNAL = 16,
+        BB_WAIT_ALL = 17,     /* all of several tasks, gathered: slots with this task's number in `gatherer` */
+        BB_WAIT_ANY = 18,     /* the next one of several tasks: likewise */
 };
 
 enum bb_wake {
@@ -287,7 +289,10 @@ struct bb_slot {
         uint32_t wakes[BB_N_WAKES];
 
         uint64_t handle;      /* the worker's own */
-        uint64_t reserved[6];
+        uint64_t group;       /* address of the task group that it is a child of; 0: none */
+        uint64_t group_parent; /* number of the task that will await, or awaits, that group; it stays when the group is freed */
+        uint64_t gatherer;    /* number of the task that last began to wait for this one among several; 0: none does */
+        uint64_t reserved[3];
 };
 
 /* ---- records ---- */

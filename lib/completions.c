@@ -21,6 +21,7 @@ struct completion {
 struct weft_completions {
         struct completion *done, **done_end; /* not given to the caller yet */
         struct weft_task *waiter; /* suspended in weft_completions_next */
+        uint64_t creator; /* whom observers see wait */
         size_t n_left; /* not given to the caller yet, done or not */
         size_t n;
         struct completion all[];
@@ -50,6 +51,7 @@ int weft_completions_new(struct weft_task *const *tasks, size_t n_tasks, struct 
                 return -ENOMEM;
         completions->done_end = &completions->done;
         completions->n = completions->n_left = n_tasks;
+        completions->creator = weft__loop->current->number;
         for (size_t i = 0; i < n_tasks; i++) {
                 struct completion *completion = &completions->all[i];
 
@@ -60,6 +62,7 @@ int weft_completions_new(struct weft_task *const *tasks, size_t n_tasks, struct 
                         task_ended(&completion->watcher, tasks[i], 0);
                 else
                         task_watch(tasks[i], &completion->watcher);
+                multi_show(tasks[i], completions->creator);
         }
         *ret_completions = completions;
         return 0;
@@ -82,7 +85,7 @@ int weft_completions_next(struct weft_completions *completions, uint64_t timeout
                 int result;
 
                 completions->waiter = loop->current;
-                result = task_suspend(loop, BB_WAIT_GROUP, (uint64_t)(uintptr_t)completions, 0, deadline_ns);
+                result = task_suspend(loop, BB_WAIT_ANY, (uint64_t)(uintptr_t)completions, 0, deadline_ns);
                 completions->waiter = NULL;
                 if (result < 0)
                         return result;
@@ -100,8 +103,10 @@ struct weft_completions *weft_completions_free(struct weft_completions *completi
 {
         if (completions == NULL)
                 return NULL;
-        for (size_t i = 0; i < completions->n; i++)
+        for (size_t i = 0; i < completions->n; i++) {
                 task_unwatch(completions->all[i].task, &completions->all[i].watcher);
+                multi_hide(completions->all[i].task, completions->creator);
+        }
         free(completions);
         return NULL;
 }

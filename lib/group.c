@@ -65,6 +65,19 @@ static struct child *child_free(struct child *child)
         return NULL;
 }
 
+/* For observers; NULL: the group is gone. Whose child it was can be seen all the same. */
+static void show_group(const struct weft_group *group, const struct weft_task *task, const struct weft_group *shown)
+{
+        struct bb_slot *slot = task->slot;
+
+        if (slot == NULL) /* an eager one that has ended */
+                return;
+        seq_begin(&slot->seq);
+        BB_STORE(slot->group, (uint64_t)(uintptr_t)shown);
+        BB_STORE(slot->group_parent, group->parent->number);
+        seq_end(&slot->seq);
+}
+
 static void add_child(struct weft_group *group, struct child *child)
 {
         child->next = NULL;
@@ -174,6 +187,7 @@ int weft_group_spawn_at(const struct weft_site *site, struct weft_group *group, 
                 return result;
         }
         child->failure.task = task;
+        show_group(group, task, group);
         if (ret_task != NULL)
                 *ret_task = weft_task_ref(task);
         add_child(group, child);
@@ -297,6 +311,7 @@ struct weft_group *weft_group_free(struct weft_group *group)
                 struct child *child = group->children;
 
                 task_unwatch(child->failure.task, &child->watcher);
+                show_group(group, child->failure.task, NULL);
                 (void)task_cancel(child->failure.task, "its TaskGroup, freed before its end", NULL);
                 remove_child(group, child);
                 child_free(child);

@@ -26,6 +26,7 @@ struct multi {
         struct weft_task *stopper; /* the first that ended the wait before its time */
         bool (*stops)(const struct weft_task *task); /* NULL: none does */
         bool waiting; /* the waiter is suspended here, and nowhere else */
+        enum bb_wait kind; /* as observers see it, where there are several tasks */
         struct multi_watcher *watchers; /* one per task */
         struct multi_watcher inline_watchers[MULTI_N_INLINE];
 };
@@ -39,6 +40,10 @@ void multi_deinit(struct multi *multi);
 
 /* What multi_init checks first. */
 int multi_check(struct weft_task *const *tasks, size_t n_tasks);
+
+/* Tells observers that this task waits for the other among several; and that it does not any more. */
+void multi_show(struct weft_task *task, uint64_t gatherer);
+void multi_hide(struct weft_task *task, uint64_t gatherer);
 
 static inline bool multi_over(const struct multi *multi)
 {

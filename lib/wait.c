@@ -47,13 +47,31 @@ int multi_check(struct weft_task *const *tasks, size_t n_tasks)
         return 0;
 }
 
+void multi_show(struct weft_task *task, uint64_t gatherer)
+{
+        struct bb_slot *slot = task->slot;
+
+        if (slot == NULL || slot->gatherer == gatherer)
+                return;
+        seq_begin(&slot->seq);
+        BB_STORE(slot->gatherer, gatherer);
+        seq_end(&slot->seq);
+}
+
+void multi_hide(struct weft_task *task, uint64_t gatherer)
+{
+        if (task->slot != NULL && task->slot->gatherer == gatherer)
+                multi_show(task, 0);
+}
+
 int multi_init(struct multi *multi, struct weft_task *const *tasks, size_t n_tasks, bool (*stops)(const struct weft_task *task))
 {
         int result = multi_check(tasks, n_tasks);
 
         if (result < 0)
                 return result;
-        *multi = (struct multi){.tasks = tasks, .n_tasks = n_tasks, .waiter = weft__loop->current, .stops = stops};
+        *multi = (struct multi){
+                .tasks = tasks, .n_tasks = n_tasks, .waiter = weft__loop->current, .stops = stops, .kind = BB_WAIT_ALL};
         multi->watchers = multi->inline_watchers;
         if (n_tasks > MULTI_N_INLINE) {
                 multi->watchers = calloc(n_tasks, sizeof(*multi->watchers));
@@ -69,14 +87,18 @@ int multi_init(struct multi *multi, struct weft_task *const *tasks, size_t n_tas
                         note_done(multi, tasks[i]);
                 else
                         task_watch(tasks[i], &watcher->watcher);
+                if (n_tasks > 1)
+                        multi_show(tasks[i], multi->waiter->number);
         }
         return 0;
 }
 
 void multi_deinit(struct multi *multi)
 {
-        for (size_t i = 0; i < multi->n_tasks; i++)
+        for (size_t i = 0; i < multi->n_tasks; i++) {
                 task_unwatch(multi->tasks[i], &multi->watchers[i].watcher);
+                multi_hide(multi->tasks[i], multi->waiter->number);
+        }
         if (multi->watchers != multi->inline_watchers)
                 free(multi->watchers);
 }
@@ -88,7 +110,7 @@ int multi_suspend(struct multi *multi, uint64_t deadline_ns)
         int result;
 
         multi->waiting = true;
-        result = task_suspend(multi->waiter->loop, one ? BB_WAIT_TASK : BB_WAIT_GROUP,
+        result = task_suspend(multi->waiter->loop, one ? BB_WAIT_TASK : multi->kind,
                               one ? number : (uint64_t)(uintptr_t)multi, number, deadline_ns);
         multi->waiting = false;
         return result;
@@ -121,6 +143,8 @@ int weft_wait(struct weft_task *const *tasks, size_t n_tasks, enum weft_wait_unt
                                                           : NULL);
         if (result < 0)
                 return result;
+        if (until == WEFT_FIRST_COMPLETED)
+                multi.kind = BB_WAIT_ANY;
         deadline_ns = deadline_after(weft__loop, timeout_ns);
         while (!multi_over(&multi)) {
                 result = multi_suspend(&multi, deadline_ns);

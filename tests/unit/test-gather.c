@@ -379,6 +379,59 @@ static void completions_may_be_freed_before_the_tasks_end(void **state)
         assert_int_equal(weft_run(leaves_completions, NULL), 0);
 }
 
+/* ---- what observers see ---- */
+
+static struct weft_task *waited_for[2];
+
+/* The waiter's slot, and those of whom it waits for, as they are while it waits in that way. */
+static int looks_at_waiter(void *arg)
+{
+        const struct bb_slot *waiter = waited_for[0]->watchers == NULL ? NULL : weft__loop->box->slots;
+
+        CHECK(waiter != NULL && waiter->number == 1 && waiter->state == BB_TASK_WAITING);
+        CHECK(waiter->wait == (uint32_t)(uintptr_t)arg);
+        CHECK(waited_for[0]->slot->gatherer == 1 && waited_for[1]->slot->gatherer == 1);
+        CHECK(weft_task_cancel(waited_for[0], NULL) == 0);
+        return 0;
+}
+
+static int is_seen_waiting_for_several(void *arg)
+{
+        struct weft_completions *completions;
+        struct weft_task *done;
+
+        (void)arg;
+        for (int i = 0; i < 2; i++)
+                waited_for[i] = weft_spawn(sleeps, NULL);
+        weft_task_unref(weft_spawn(looks_at_waiter, (void *)(uintptr_t)BB_WAIT_ANY));
+        CHECK(weft_wait(waited_for, 2, WEFT_FIRST_COMPLETED, 0) == 1);
+        CHECK(waited_for[1]->slot->gatherer == 0);
+        weft_task_unref(waited_for[0]);
+
+        waited_for[0] = weft_spawn(sleeps, NULL);
+        CHECK(weft_completions_new(waited_for, 2, &completions) == 0);
+        weft_task_unref(weft_spawn(looks_at_waiter, (void *)(uintptr_t)BB_WAIT_ANY));
+        CHECK(weft_completions_next(completions, 0, &done) == 0 && done == waited_for[0]);
+        weft_completions_free(completions);
+        CHECK(waited_for[1]->slot->gatherer == 0);
+        weft_task_unref(waited_for[0]);
+
+        waited_for[0] = weft_spawn(sleeps, NULL);
+        weft_task_unref(weft_spawn(looks_at_waiter, (void *)(uintptr_t)BB_WAIT_ALL));
+        (void)weft_task_ref(waited_for[1]);
+        CHECK(weft_gather(waited_for, 2, 0, NULL) == -ECANCELED);
+        CHECK(waited_for[1]->slot->gatherer == 0);
+        CHECK(weft_task_cancel(waited_for[1], NULL) == 0);
+        CHECK(weft_await(waited_for[1]) == -ECANCELED);
+        return 0;
+}
+
+static void observers_see_who_waits_for_several(void **state)
+{
+        (void)state;
+        assert_int_equal(weft_run(is_seen_waiting_for_several, NULL), 0);
+}
+
 /* ---- memory ---- */
 
 static int gather_in_want(void *arg)
@@ -434,6 +487,7 @@ int main(void)
                 cmocka_unit_test_setup(shield_gives_the_tasks_result, set_up),
                 cmocka_unit_test_setup(completions_come_in_the_order_of_the_ends, set_up),
                 cmocka_unit_test_setup(completions_may_be_freed_before_the_tasks_end, set_up),
+                cmocka_unit_test_setup(observers_see_who_waits_for_several, set_up),
                 cmocka_unit_test_setup(waiting_for_many_survives_every_failing_allocation, set_up),
         };
 

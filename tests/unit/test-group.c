@@ -614,6 +614,8 @@ static int looks_at_parent(void *arg)
         struct bb_slot *slot = ((struct weft_task *)arg)->slot;
 
         CHECK(slot->wait == BB_WAIT_GROUP && slot->wait_object == (uint64_t)(uintptr_t)shared);
+        CHECK(weft_current_task()->slot->group == slot->wait_object);
+        CHECK(weft_current_task()->slot->group_parent == slot->number);
         return 0;
 }
 
@@ -636,6 +638,26 @@ static int is_observed(void *arg)
         CHECK(strstr(by, ": Task-4 failed: EIO") != NULL);
         weft_task_unref(child);
         return 0;
+}
+
+static int leaves_a_child(void *arg)
+{
+        struct weft_group *group;
+        struct weft_task *child;
+
+        (void)arg;
+        CHECK(weft_group_new(&group) == 0);
+        CHECK(weft_group_spawn_with(group, sleeps, NULL, NULL, &child) == 0);
+        weft_group_free(group);
+        CHECK(child->slot->group == 0 && child->slot->group_parent == weft_task_number(weft_current_task()));
+        CHECK(weft_await(child) == -ECANCELED);
+        return 0;
+}
+
+static void observers_see_whose_child_it_was_when_its_group_is_gone(void **state)
+{
+        (void)state;
+        assert_int_equal(weft_run(leaves_a_child, NULL), 0);
 }
 
 static void observers_see_the_wait_and_who_cancelled(void **state)
@@ -699,6 +721,7 @@ int main(void)
                 cmocka_unit_test_setup(freeing_a_group_that_nobody_awaited_cancels_its_tasks, set_up),
                 cmocka_unit_test_setup(an_error_after_the_parents_end_is_reported, set_up),
                 cmocka_unit_test_setup(a_group_prints_as_asyncio_prints_it, set_up),
+                cmocka_unit_test_setup(observers_see_whose_child_it_was_when_its_group_is_gone, set_up),
                 cmocka_unit_test_setup(observers_see_the_wait_and_who_cancelled, set_up),
                 cmocka_unit_test_setup(a_group_survives_every_failing_allocation, set_up),
         };
