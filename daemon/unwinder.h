@@ -3,11 +3,54 @@
 #define WEFT_UNWINDER_H
 
 /*
- * What debug info says of a program, from outside of it. Only files of this machine are read, never the network. One thread's.
+ * Stacks of other processes, and what debug info says of a program, from outside of it. Only files of this machine are read, never
+ * the network. Everything that is read may be garbage, and the process may end at any moment: then the result says so.
+ *
+ * An unwinder, and unwinder_defined_where with unwinder_forget, are each one thread's. An unwinding may take long (the first
+ * one in a module reads its debug info): weftd's event loop leaves it to the tracer (tracer.h).
  */
+
+#include "stacktrace.h"
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+struct bb_slot;
+struct unwinder;
+
+/* 0 or -ENOMEM. It keeps what it has learned of processes and modules, up to a bound. */
+int unwinder_new(struct unwinder **ret_unwinder);
+struct unwinder *unwinder_free(struct unwinder *unwinder);
+
+/* A thread, and, where it is known, the stack that it is expected to be on (both 0: whichever it is on). */
+struct unwinder_thread {
+        pid_t pid, tid; /* as we see them */
+        uint64_t stack_low, stack_high;
+};
+
+enum unwinder_flags {
+        /*
+         * The thread may be stopped for as long as it takes to copy its stack (under 1 ms), if it is running, or if the call that it
+         * is in goes on after a stop and its frames cannot be found otherwise.
+         */
+        UNWINDER_MAY_STOP = 1 << 0,
+};
+
+/*
+ * The stack of a thread that is blocked, or runs. First without stopping it. 0, or -ENOMEM: whatever else goes wrong is said by
+ * ret_trace->incomplete ("outer frames not read: stopping would interrupt recv()", "process 42 has ended", …). Takes until
+ * deadline_ns (CLOCK_MONOTONIC) at most, and what the look-up of one address takes beyond it. To be freed by stacktrace_deinit.
+ */
+int unwinder_thread(struct unwinder *unwinder, const struct unwinder_thread *thread, unsigned flags, uint64_t deadline_ns,
+                    struct stacktrace *ret_trace);
+
+/*
+ * The stack of a suspended task, by its slot (a copy) and its box's header.fiber_layout. Likewise. Whether it has run meanwhile, the slot
+ * read again will say (its seq).
+ */
+int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t deadline_ns,
+                  struct stacktrace *ret_trace);
 
 /*
  * "FILE:LINE" where the function at address (in the file module: load bias taken off) is defined; FILE as the compiler saw it, its
