@@ -92,31 +92,25 @@ static void log_to_stderr(enum weft_log_level level, const char *message, void *
         write_all(parts, 4);
 }
 
-void log_message(enum weft_log_level level, const char *format, ...)
+static void log_formatted(enum weft_log_level level, const char *format, va_list args)
 {
         char small[1024];
         char *message = small;
         int saved_errno = errno;
-        va_list args;
+        va_list again;
 
-        if (level < weft_log_level())
-                return;
-
-        va_start(args, format);
+        va_copy(again, args);
         int length = vsnprintf(small, sizeof(small), format, args);
-        va_end(args);
         if (length < 0) { /* a wide character that the locale has not: say what there is to say */
                 (void)snprintf(small, sizeof(small), "%s", format);
         } else if ((size_t)length >= sizeof(small)) {
                 message = malloc((size_t)length + 1);
-                if (message != NULL) {
-                        va_start(args, format);
-                        (void)vsnprintf(message, (size_t)length + 1, format, args);
-                        va_end(args);
-                } else {
+                if (message != NULL)
+                        (void)vsnprintf(message, (size_t)length + 1, format, again);
+                else
                         message = small; /* cut off: better than nothing */
-                }
         }
+        va_end(again);
 
         pthread_mutex_lock(&function_lock);
         weft_log_fn fn = function_now != NULL ? function_now : log_to_stderr;
@@ -127,6 +121,28 @@ void log_message(enum weft_log_level level, const char *format, ...)
         if (message != small)
                 free(message);
         errno = saved_errno;
+}
+
+void log_message(enum weft_log_level level, const char *format, ...)
+{
+        va_list args;
+
+        if (level < weft_log_level())
+                return;
+        va_start(args, format);
+        log_formatted(level, format, args);
+        va_end(args);
+}
+
+void weft_log(enum weft_log_level level, const char *format, ...)
+{
+        va_list args;
+
+        if (level < weft_log_level())
+                return;
+        va_start(args, format);
+        log_formatted(level, format, args);
+        va_end(args);
 }
 
 static void read_environment(void)

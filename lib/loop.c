@@ -247,6 +247,11 @@ void loop_run_until_done(struct weft_loop *loop, struct weft_task *task)
         }
 }
 
+struct event_base *weft_event_base(void)
+{
+        return weft__loop != NULL ? weft__loop->base : NULL;
+}
+
 /* ---- making ---- */
 
 /* libevent's own messages go where ours go. */

@@ -316,6 +316,14 @@ static void an_unknown_word_is_reported_once_and_leaves_the_default(void **state
         assert_written("WARNING:weft:WEFT_LOG=loud is none of debug, info, warning, error: taking warning\n");
 }
 
+static void a_program_s_own_message_goes_the_same_way(void **state)
+{
+        (void)state;
+        weft_log(WEFT_LOG_INFO, "too low: %d", 1);
+        weft_log(WEFT_LOG_WARNING, "%s has %d", "the shop", 3);
+        assert_written("WARNING:weft:the shop has 3\n");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -333,6 +341,7 @@ int main(void)
                 TEST(the_level_comes_from_the_environment),
                 TEST(a_level_that_was_set_goes_before_the_environment),
                 TEST(an_unknown_word_is_reported_once_and_leaves_the_default),
+                TEST(a_program_s_own_message_goes_the_same_way),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

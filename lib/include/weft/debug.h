@@ -30,6 +30,9 @@ enum weft_log_level {
 WEFT_PUBLIC void weft_log_set_level(enum weft_log_level level);
 WEFT_PUBLIC enum weft_log_level weft_log_level(void);
 
+/* A message of the program's own, to where weft's go, if level is at or over the level set. Keeps errno. From any thread. */
+WEFT_PUBLIC __attribute__((format(printf, 2, 3))) void weft_log(enum weft_log_level level, const char *format, ...);
+
 /*
  * Where messages go: message has no newline at its end and may have some within. The default writes
  * "LEVEL:weft:message" to stderr. Called in the thread that logs, never in a task; NULL restores the default.

@@ -74,6 +74,18 @@ WEFT_PUBLIC void weft_handle_cancel(struct weft_handle *handle);
 WEFT_PUBLIC bool weft_handle_cancelled(const struct weft_handle *handle);
 WEFT_PUBLIC struct weft_handle *weft_handle_unref(struct weft_handle *handle);
 
+/* ---- libevent ---- */
+
+struct event_base;
+
+/*
+ * The libevent base of this thread's loop, for code that brings its own events: evhttp, bufferevents, another library's.
+ * Their callbacks run on the loop's stack, outside any task: they may spawn, set futures and cancel, but not suspend. Such
+ * events must be gone before weft_run returns. The base is the loop's: nobody else runs, breaks or frees it. NULL: no loop runs
+ * in this thread.
+ */
+WEFT_PUBLIC struct event_base *weft_event_base(void);
+
 #ifdef __cplusplus
 }
 #endif
