@@ -12,13 +12,10 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
 os.environ.setdefault("WEFT_TEST_RUN", str(os.getpid()))
+from benchlib import line  # noqa: E402
 from harness import Weftd, program, wait_until, workload  # noqa: E402
 
 N_SLEEPERS = 100_000
-
-
-def line(name, value, unit, ratio, against):
-    print(f"{name:<22} {value:>10.2f} {unit:<12} {ratio:>7.2f} {against}", flush=True)
 
 
 def timed(*command, output=subprocess.DEVNULL):

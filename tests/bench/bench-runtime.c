@@ -1,292 +1,210 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the runtime costs with everything on: accounting, contexts, a black box in shared memory, and a consumer that drains it in
- * another process. Each figure stands next to the cost of what it cannot do without, measured in the same run.
+ * What the runtime costs with everything on: accounting, contexts, a black box in shared memory, and a consumer that drains it
+ * in another process, on another core where there is one. Each figure stands next to the least that it cannot do without
+ * (floor.c), measured in turns with it.
+ *
+ *      bench-runtime [-r ROUNDS] [NAME...]
+ *      bench-runtime -c DIRECTORY             drains the black box there, until killed
  */
 
+#include "figure.h"
+
 #include "bench.h"
-#include "blackbox.h"
-#include "clock.h"
-#include "switch.h"
+#include "floor.h"
 
 #include <weft/weft.h>
 
-#include <dirent.h>
-#include <fcntl.h>
+#include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define N_YIELDS 2000000
-#define N_SPAWNS 400000
-#define N_MANY 100000
+unsigned figure_rounds = BENCH_ROUNDS;
 
-/* ---- the consumer ---- */
+/* (the limits of the switch and the clock tell how fast the machine is) */
+static const struct figure figures[] = {
+        {"bare_switch", "ns", floor_switch, floor_switch, "itself", MUST_NOTHING, 0, NULL},
+        {"clock_read", "ns", floor_clock, floor_clock, "itself", MUST_NOTHING, 0, NULL},
+        {"yield", "ns", measure_yield, floor_yield, "a bare switch, a ready queue, one clock reading", MUST_BE_AT_MOST, 15, NULL},
+        {"spawn_await", "ns", measure_spawn_await, floor_spawn_await, "a bare task on a pooled stack, three clock readings",
+         MUST_BE_AT_MOST, 70, NULL},
+        {"spawn_await_100k", "ns", NULL, floor_spawn_await_many, "100 000 such bare tasks", MUST_BE_AT_MOST, 180,
+         run_spawn_await_many},
+        {"queue", "ns", measure_queue, floor_two_yields, "two bare yields", MUST_BE_AT_MOST, 35, NULL},
+        {"context_get", "ns", NULL, floor_thread_local, "a thread-local variable's reading by a call", MUST_BE_AT_MOST, 5,
+         run_context_get},
+        {"context_set", "ns", NULL, floor_malloc_copy, "malloc, 128 bytes copied, free", MUST_BE_AT_MOST, 100, run_context_set},
+        {"context_copy", "ns", NULL, floor_malloc, "malloc and free of as much", MUST_BE_AT_MOST, 3, run_context_copy},
+        {"context_copy_10k", "ns", NULL, floor_malloc, "malloc and free of as much", MUST_BE_AT_MOST, 3, run_context_copy_many},
+        {"task_memory_1m", "bytes", NULL, NULL, "a page", MUST_BE_AT_MOST, 4700, run_million_tasks},
+        {"timer_1m", "ns", NULL, floor_deadlines, "a bare heap of deadlines", MUST_BE_AT_MOST, 260, run_million_timers},
+        {"debug_yield", "ns", measure_yield_debug, measure_yield, "yield without debug mode", MUST_BE_TIMES_AT_MOST, 1.3, NULL},
+        {"debug_spawn_await", "ns", measure_spawn_await_debug, measure_spawn_await, "spawn_await without debug mode",
+         MUST_ADD_AT_MOST, 220, NULL},
+};
 
-static int find_box(const char *directory, char *path, size_t size)
+#define N_FIGURES (sizeof(figures) / sizeof(figures[0]))
+
+/* ---- printing ---- */
+
+void figure_print_beside(const char *name, const char *unit, double value, double ratio, const char *against)
 {
-        DIR *dir = opendir(directory);
-        struct dirent *entry;
-        int found = -1;
-
-        while (dir != NULL && (entry = readdir(dir)) != NULL)
-                if (strstr(entry->d_name, BB_SUFFIX) != NULL) {
-                        (void)snprintf(path, size, "%s/%s", directory, entry->d_name);
-                        found = 0;
-                }
-        if (dir != NULL)
-                closedir(dir);
-        return found;
+        bench_print(name, value, unit, ratio, against);
 }
 
-/* Copies every record out, as the recorder does, and commits; until it is killed. */
-static void drain(const char *directory)
+void figure_print(const struct figure *figure, double value, double ratio)
 {
-        char path[PATH_MAX];
-        struct bb_header *header;
-        struct bb_loop *loop;
-        struct bb_observer *observer;
-        struct bb_record *ring;
-        static struct bb_record copy[4096];
-        struct stat st;
-        uint64_t tail = 0;
-        uint8_t *base;
-        int fd;
+        static const char *const words[] = {"", "<=", "a ratio <=", "more by <="};
+        double judged = figure->must == MUST_BE_TIMES_AT_MOST ? ratio
+                        : figure->must == MUST_ADD_AT_MOST    ? value - value / ratio
+                                                              : value;
+        char against[160];
 
-        while (find_box(directory, path, sizeof(path)) < 0)
-                usleep(1000);
-        fd = open(path, O_RDWR | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &st) < 0)
-                _exit(1);
-        base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (base == MAP_FAILED)
-                _exit(1);
-        header = (struct bb_header *)base;
-        loop = (struct bb_loop *)(base + BB_LOOP_OFFSET);
-        observer = (struct bb_observer *)(base + BB_OBSERVER_OFFSET);
-        ring = (struct bb_record *)(base + header->ring_offset);
-        for (;;) {
-                uint64_t head = __atomic_load_n(&loop->ring_head, __ATOMIC_ACQUIRE);
-
-                for (; tail < head; tail++)
-                        memcpy(&copy[tail % 4096], &ring[tail & (header->n_records - 1)], sizeof(copy[0]));
-                __atomic_store_n(&observer->ring_tail, tail, __ATOMIC_RELEASE);
-                usleep(2000);
+        if (figure->must == MUST_NOTHING) {
+                bench_print(figure->name, value, figure->unit, ratio, figure->against);
+                return;
         }
+        (void)snprintf(against, sizeof(against), "%s; must be %s %g: %s", figure->against, words[figure->must], figure->limit,
+                       judged <= figure->limit ? "met" : "missed");
+        bench_print(figure->name, value, figure->unit, ratio, against);
 }
 
-/* ---- limits ---- */
+/* ---- rounds ---- */
 
-static struct fiber here, there;
-
-static void ping(void)
+/* In turns, so that a machine that is faster or slower for a while is so for both. */
+static int measure_pair(const struct figure *figure)
 {
-        fiber_entered();
-        for (;;)
-                fiber_switch(&there, &here);
-}
+        double values[FIGURE_ROUNDS_MAX], floors[FIGURE_ROUNDS_MAX], value;
 
-static double bare_switch_ns(void)
-{
-        static char stack[65536] __attribute__((aligned(64)));
-        double rounds[BENCH_ROUNDS];
-
-        fiber_init_thread(&here);
-        fiber_init(&there, stack, stack + sizeof(stack), ping);
-        for (int r = 0; r < BENCH_ROUNDS; r++) {
-                double start = bench_now_ns();
-
-                for (int i = 0; i < N_YIELDS; i++)
-                        fiber_switch(&here, &there);
-                rounds[r] = (bench_now_ns() - start) / (2.0 * N_YIELDS);
+        for (unsigned r = 0; r < figure_rounds; r++) {
+                floors[r] = figure->floor();
+                values[r] = figure->measure();
         }
-        return bench_median(rounds, BENCH_ROUNDS);
-}
-
-static double clock_read_ns(void)
-{
-        struct weft_clock clock;
-        double rounds[BENCH_ROUNDS];
-        volatile uint64_t sink;
-
-        clock_init(&clock);
-        for (int r = 0; r < BENCH_ROUNDS; r++) {
-                double start = bench_now_ns();
-
-                for (int i = 0; i < N_YIELDS; i++)
-                        sink = clock_now(&clock);
-                rounds[r] = (bench_now_ns() - start) / N_YIELDS;
-        }
-        (void)sink;
-        return bench_median(rounds, BENCH_ROUNDS);
-}
-
-/* ---- figures ---- */
-
-static double limit_switch_ns, limit_clock_ns;
-
-static int yielder(void *arg)
-{
-        (void)arg;
-        for (int i = 0; i < N_YIELDS; i++)
-                weft_yield();
-        return 0;
-}
-
-static void bench_yield(void)
-{
-        double rounds[BENCH_ROUNDS];
-
-        for (int r = 0; r < BENCH_ROUNDS; r++) {
-                double start = bench_now_ns();
-                struct weft_task *a = weft_spawn(yielder, NULL), *b = weft_spawn(yielder, NULL);
-
-                weft_await(a);
-                weft_await(b);
-                rounds[r] = (bench_now_ns() - start) / (2.0 * N_YIELDS);
-        }
-        double median = bench_median(rounds, BENCH_ROUNDS);
-
-        bench_print("yield", median, "ns", median / (limit_switch_ns + limit_clock_ns), "a bare switch and a clock reading");
-}
-
-static int nothing(void *arg)
-{
-        (void)arg;
-        return 0;
-}
-
-static void bench_spawn_await(void)
-{
-        double rounds[BENCH_ROUNDS];
-
-        for (int r = 0; r < BENCH_ROUNDS; r++) {
-                double start = bench_now_ns();
-
-                for (int i = 0; i < N_SPAWNS; i++)
-                        weft_await(weft_spawn(nothing, NULL));
-                rounds[r] = (bench_now_ns() - start) / N_SPAWNS;
-        }
-        double median = bench_median(rounds, BENCH_ROUNDS);
-
-        bench_print("spawn_await", median, "ns", median / (2 * limit_switch_ns + 3 * limit_clock_ns),
-                    "two bare switches and three clock readings");
-}
-
-static void bench_spawn_await_many(void)
-{
-        static struct weft_task *tasks[N_MANY];
-        double rounds[BENCH_ROUNDS], first = 0;
-
-        for (int r = -1; r < BENCH_ROUNDS; r++) {
-                double start = bench_now_ns();
-
-                for (int i = 0; i < N_MANY; i++)
-                        tasks[i] = weft_spawn(nothing, NULL);
-                for (int i = 0; i < N_MANY; i++)
-                        weft_await(tasks[i]);
-                if (r < 0)
-                        first = (bench_now_ns() - start) / N_MANY;
-                else
-                        rounds[r] = (bench_now_ns() - start) / N_MANY;
-                weft_sleep(WEFT_MILLISECONDS(20)); /* the consumer catches up */
-        }
-        double median = bench_median(rounds, BENCH_ROUNDS);
-
-        bench_print("spawn_await_100k", median, "ns", median / (2 * limit_switch_ns + 3 * limit_clock_ns),
-                    "two bare switches and three clock readings");
-        bench_print("spawn_await_100k_first", first, "ns", first / median, "the later rounds");
-}
-
-static int sleeper(void *arg)
-{
-        (void)arg;
-        return weft_sleep(WEFT_SECONDS(3600));
-}
-
-/* Resident memory, with shared memory and page tables. */
-static double memory_bytes(void)
-{
-        FILE *file = fopen("/proc/self/status", "r");
-        char line[256];
-        double total = 0, kib;
-
-        while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-                if (sscanf(line, "VmRSS: %lf", &kib) == 1 || sscanf(line, "VmPTE: %lf", &kib) == 1)
-                        total += kib * 1024;
-        if (file != NULL)
-                fclose(file);
-        return total;
-}
-
-static void bench_memory(void)
-{
-        static struct weft_task *tasks[N_MANY];
-        double before, after;
-
-        before = memory_bytes();
-        for (int i = 0; i < N_MANY; i++)
-                tasks[i] = weft_spawn(sleeper, NULL);
-        weft_sleep(WEFT_MILLISECONDS(100));
-        after = memory_bytes();
-        bench_print("task_memory_100k", (after - before) / N_MANY, "bytes", (after - before) / N_MANY / 4096, "a page");
-        for (int i = 0; i < N_MANY; i++)
-                weft_task_cancel(tasks[i], NULL);
-        for (int i = 0; i < N_MANY; i++)
-                weft_await(tasks[i]);
-}
-
-static int memory_main(void *arg)
-{
-        (void)arg;
-        bench_memory();
+        value = bench_median(values, figure_rounds);
+        figure_print(figure, value, value / bench_median(floors, figure_rounds));
         return 0;
 }
 
 static int main_coro(void *arg)
 {
-        (void)arg;
-        bench_yield();
-        bench_spawn_await();
-        bench_spawn_await_many();
-        return 0;
+        const struct figure *figure = arg;
+
+        return figure->run != NULL ? figure->run(figure) : measure_pair(figure);
 }
 
-int main(void)
+/* ---- processes ---- */
+
+/* The runtime has the first of this process's processors to itself, everything else the others. */
+static void take_processor(bool first)
+{
+        cpu_set_t all, mine;
+        int i = 0;
+
+        if (sched_getaffinity(0, sizeof(all), &all) < 0 || CPU_COUNT(&all) < 2)
+                return;
+        while (!CPU_ISSET(i, &all))
+                i++;
+        CPU_ZERO(&mine);
+        CPU_SET(i, &mine);
+        if (!first)
+                CPU_XOR(&mine, &all, &mine);
+        (void)sched_setaffinity(0, sizeof(mine), &mine); /* it is slower without, that is all */
+}
+
+static pid_t start_consumer(const char *directory)
+{
+        pid_t consumer = fork();
+
+        if (consumer == 0) {
+                (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+                take_processor(false);
+                consumer_run(directory);
+        }
+        return consumer;
+}
+
+static int measure_here(const struct figure *figure)
 {
         char directory[] = "/dev/shm/weft-bench-XXXXXX", path[PATH_MAX];
-        pid_t consumer;
+        pid_t consumer = -1;
         int result;
 
         if (mkdtemp(directory) == NULL) {
-                perror("bench-runtime: mkdtemp");
+                perror("bench-runtime: a directory in /dev/shm");
                 return 1;
         }
-        limit_switch_ns = bare_switch_ns();
-        limit_clock_ns = clock_read_ns();
-        bench_print("bare_switch", limit_switch_ns, "ns", 1, "itself");
-        bench_print("clock_read", limit_clock_ns, "ns", 1, "itself");
-        consumer = fork();
-        if (consumer == 0) {
-                prctl(PR_SET_PDEATHSIG, SIGKILL);
-                drain(directory);
+        (void)setenv("WEFT_BLACKBOX_DIR", directory, 1);
+        consumer = start_consumer(directory);
+        take_processor(true);
+        weft_log_set_level(WEFT_LOG_ERROR); /* debug mode has nothing to say to whom it measures */
+        result = consumer < 0 ? -errno : weft_run(main_coro, (void *)(uintptr_t)figure);
+        if (consumer > 0) {
+                (void)kill(consumer, SIGKILL);
+                (void)waitpid(consumer, NULL, 0);
         }
-        setenv("WEFT_BLACKBOX_DIR", directory, 1);
-        result = weft_run(main_coro, NULL);
-        kill(consumer, SIGKILL);
-        waitpid(consumer, NULL, 0);
-        while (find_box(directory, path, sizeof(path)) == 0)
-                unlink(path);
-        /* a loop of its own, whose pools are empty, counted with its black box */
-        if (result == 0)
-                result = weft_run(memory_main, NULL);
-        while (find_box(directory, path, sizeof(path)) == 0)
-                unlink(path);
-        rmdir(directory);
+        while (consumer_find(directory, path, sizeof(path)) == 0 && unlink(path) == 0)
+                continue;
+        (void)rmdir(directory);
+        if (result < 0)
+                fprintf(stderr, "bench-runtime: %s: %s\n", figure->name, strerror(-result));
         return result < 0;
+}
+
+/* In a process of its own: its memory is its own, and cold. */
+static int measure_apart(const struct figure *figure)
+{
+        int status;
+        pid_t pid = fork();
+
+        if (pid == 0)
+                exit(measure_here(figure));
+        if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+                perror("bench-runtime: fork");
+                return 1;
+        }
+        return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static const struct figure *find(const char *name)
+{
+        for (size_t i = 0; i < N_FIGURES; i++)
+                if (strcmp(figures[i].name, name) == 0)
+                        return &figures[i];
+        return NULL;
+}
+
+static int usage(void)
+{
+        fprintf(stderr, "usage: bench-runtime [-r ROUNDS] [NAME...]\n       bench-runtime -c DIRECTORY\n");
+        return 2;
+}
+
+int main(int argc, char **argv)
+{
+        int c, failed = 0;
+
+        while ((c = getopt(argc, argv, "c:r:")) != -1) {
+                long rounds = c == 'r' ? strtol(optarg, NULL, 10) : 0;
+
+                if (c == 'c')
+                        consumer_run(optarg);
+                if (rounds < 1 || rounds > FIGURE_ROUNDS_MAX)
+                        return usage();
+                figure_rounds = (unsigned)rounds;
+        }
+        for (int i = optind; i < argc; i++)
+                if (find(argv[i]) == NULL) {
+                        fprintf(stderr, "bench-runtime: there is no figure '%s'\n", argv[i]);
+                        return usage();
+                }
+        for (size_t i = 0; optind == argc && i < N_FIGURES; i++)
+                failed |= measure_apart(&figures[i]);
+        for (int i = optind; i < argc; i++)
+                failed |= measure_apart(find(argv[i]));
+        return failed;
 }
