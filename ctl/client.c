@@ -32,6 +32,7 @@
 struct client {
         int fd;
         int interrupt_fd;
+        bool patient; /* a reply may be as long in coming as it likes */
         char *path;
         const char *method; /* of the call in flight */
         char *buffer;
@@ -224,10 +225,10 @@ static int client_wait(struct client *client, short events, int64_t deadline_ms)
         for (;;) {
                 int64_t left_ms = deadline_ms - monotonic_ms();
 
-                if (left_ms <= 0)
+                if (left_ms <= 0 && !client->patient)
                         return ctl_error(CTL_FAILED, "weftd on %s has not answered for %d s", client->path, TIMEOUT_S);
 
-                int n = poll(fds, 2, (int)left_ms);
+                int n = poll(fds, 2, client->patient ? -1 : (int)left_ms);
 
                 if (n < 0 && errno != EINTR)
                         return ctl_error(CTL_FAILED, "cannot wait for weftd: %s", strerror(errno));
@@ -236,6 +237,11 @@ static int client_wait(struct client *client, short events, int64_t deadline_ms)
                 if (n > 0 && fds[0].revents)
                         return CTL_DONE;
         }
+}
+
+void client_set_patient(struct client *client)
+{
+        client->patient = true;
 }
 
 int client_send(struct client *client, const char *method, json_t *parameters, bool more)

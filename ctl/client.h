@@ -28,6 +28,9 @@ struct client *client_free(struct client *client);
 /* A descriptor (borrowed) that ends any wait for a reply once it is readable. */
 void client_set_interrupt(struct client *client, int fd);
 
+/* From now on replies may be as long in coming as they like. */
+void client_set_patient(struct client *client);
+
 /* Calls io.weft.Control.<method>; takes over the reference to parameters (NULL: out of memory). Exit code. */
 int client_send(struct client *client, const char *method, json_t *parameters, bool more);
 

@@ -34,9 +34,11 @@ struct ctl_args {
         const char *coro;
         const char *where;
         const char *sort;
+        const char *kind;
         const char *reason;
         const char *database;
         bool csv;
+        bool follow;
         bool watch;
         int64_t watch_ns;
         int64_t slow_ns;

@@ -31,6 +31,7 @@ struct history {
         sqlite3 *db;
         sqlite3_stmt *statement; /* of the query in progress */
         bool users_own;
+        int64_t version;
         bool refused;            /* by the authorizer, since the last prepare */
 };
 
@@ -280,6 +281,7 @@ static int open_checked(struct history *history)
         if (version > HISTORY_VERSION)
                 return ctl_error(CTL_FAILED, "%s was made by a newer weft (user_version %lld, this weftctl knows %d)", history->path, (long long)version,
                                  HISTORY_VERSION);
+        history->version = version;
         return CTL_DONE;
 }
 
@@ -300,6 +302,11 @@ int history_open(const char *path, struct history **ret_history)
         }
         *ret_history = history;
         return CTL_DONE;
+}
+
+int64_t history_version(const struct history *history)
+{
+        return history->version;
 }
 
 /* ---- queries ---- */

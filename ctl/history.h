@@ -13,7 +13,7 @@
 struct ctl_args;
 struct history;
 
-#define HISTORY_VERSION 1 /* user_version of the views that this weftctl knows */
+#define HISTORY_VERSION 2 /* user_version of the views that this weftctl knows */
 
 /* args->database, else the file of the weftd that answers, else the default one. *ret_path is the caller's to free. Exit code. */
 int history_path(const struct ctl_args *args, char **ret_path);
@@ -21,6 +21,8 @@ int history_path(const struct ctl_args *args, char **ret_path);
 /* Exit code: CTL_NO_SUCH when there is no such file. */
 int history_open(const char *path, struct history **ret_history);
 struct history *history_free(struct history *history);
+
+int64_t history_version(const struct history *history); /* user_version; a weftd of today raises an older one */
 
 enum history_type {
         HISTORY_NULL,

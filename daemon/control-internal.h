@@ -35,6 +35,7 @@ struct control {
         struct debug_setting all;
         SLIST_HEAD(, debug_override) overrides;
         unsigned n_overrides;
+        LIST_HEAD(, follower) followers; /* of events */
 };
 
 /* What a box is told about debug mode. */
@@ -47,12 +48,16 @@ void control_audit(struct control *control, const struct varlink_call *call, con
 
 /* The methods. */
 void control_cancel_task(struct varlink_call *call, void *arg);
+void control_events(struct varlink_call *call, void *arg);
 void control_get_context(struct varlink_call *call, void *arg);
 void control_get_task(struct varlink_call *call, void *arg);
 void control_list_tasks(struct varlink_call *call, void *arg);
 void control_list_workloads(struct varlink_call *call, void *arg);
 void control_set_debug(struct varlink_call *call, void *arg);
 void control_status(struct varlink_call *call, void *arg);
+
+/* Wakes those who follow the events; arg: the control. */
+void control_events_added(void *arg);
 
 /* ---- tasks (control-task.c) ---- */
 

@@ -11,6 +11,7 @@
 
 #include "clock.h"
 #include "configuration.h"
+#include "events.h"
 #include "message.h"
 #include "reader.h"
 #include "recorder.h"
@@ -218,6 +219,20 @@ static unsigned tell_boxes(struct control *control, const char *workload)
         return n;
 }
 
+static void add_debug_event(struct control *control, const struct varlink_call *call, const char *workload, bool enabled,
+                            double slow_ms)
+{
+        const struct varlink_peer *peer = varlink_call_peer(call);
+        char slow[48] = "", text[160];
+        const struct event event = {.kind = EVENT_DEBUG, .workload = workload, .text = text, .logged = true};
+
+        if (slow_ms > 0)
+                (void)snprintf(slow, sizeof(slow), ", threshold %g ms", slow_ms);
+        (void)snprintf(text, sizeof(text), "debug mode %s%s, by uid %u pid %d", enabled ? "on" : "off", slow,
+                       (unsigned)peer->uid, (int)peer->pid);
+        events_add(control->options.events, &event);
+}
+
 void control_set_debug(struct varlink_call *call, void *arg)
 {
         struct control *control = arg;
@@ -261,6 +276,7 @@ void control_set_debug(struct varlink_call *call, void *arg)
         n = tell_boxes(control, workload);
         (void)snprintf(result, sizeof(result), "ok: %u loops", n);
         control_audit(control, call, command, target, result);
+        add_debug_event(control, call, workload, enabled, isnan(slow_ms) ? 0 : slow_ms);
 
         struct json *json = varlink_reply(call);
 
@@ -276,6 +292,7 @@ static const struct varlink_method methods[] = {
         {"ListTasks", 0, control_list_tasks},
         {"GetTask", 0, control_get_task},
         {"GetContext", 0, control_get_context},
+        {"Events", VARLINK_NEEDS_MORE, control_events},
         {"CancelTask", 0, control_cancel_task},
         {"SetDebug", 0, control_set_debug},
         {"ListWorkloads", 0, control_list_workloads},
@@ -294,6 +311,7 @@ int control_new(const struct control_options *options, struct control **ret_cont
         control->options = *options;
         control->started_real_ns = (int64_t)clock_gettime_ns(CLOCK_REALTIME);
         SLIST_INIT(&control->overrides);
+        LIST_INIT(&control->followers);
 
         control->interface = (struct varlink_interface){
                 .name = CONTROL_INTERFACE,
@@ -317,6 +335,8 @@ int control_new(const struct control_options *options, struct control **ret_cont
                 free(control);
                 return r;
         }
+        if (options->events != NULL)
+                events_on_added(options->events, control_events_added, control);
         *ret_control = control;
         return 0;
 }
@@ -325,6 +345,8 @@ struct control *control_free(struct control *control)
 {
         if (control == NULL)
                 return NULL;
+        if (control->options.events != NULL)
+                events_on_added(control->options.events, NULL, NULL);
         varlink_server_free(control->server);
         forget_overrides(control);
         free(control);

@@ -15,6 +15,7 @@ struct config;
 struct config_workload;
 struct control;
 struct event_base;
+struct events;
 struct recorder;
 struct supervisor;
 struct varlink_peer;
@@ -28,6 +29,7 @@ struct control_options {
         struct supervisor *supervisor;
         struct watch *watch;
         struct recorder *recorder;
+        struct events *events;
 };
 
 /* All is borrowed for the control's life. 0 or a negative errno. */

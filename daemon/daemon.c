@@ -14,6 +14,7 @@
 #include "configuration.h"
 #include "control.h"
 #include "directories.h"
+#include "events.h"
 #include "message.h"
 #include "notify.h"
 #include "reader.h"
@@ -53,6 +54,7 @@ struct daemon {
         struct supervisor *supervisor;
         struct watch *watch;
         struct recorder *recorder;
+        struct events *events;
         struct control *control;
         bool recording;   /* the recorder's thread runs */
         bool owns_socket; /* not systemd's */
@@ -129,11 +131,48 @@ static bool debug_cb(const struct config_workload *workload, void *arg)
         return control_workload_debug(daemon->control, workload);
 }
 
+static void started_cb(const struct worker *worker, void *arg)
+{
+        struct daemon *daemon = arg;
+        char text[96];
+        const struct event event = {
+                .kind = worker->restarts > 0 ? EVENT_RESTART : EVENT_START,
+                .workload = worker->name,
+                .instance = worker->instance,
+                .pid = worker->pid,
+                .text = text,
+                .logged = true,
+        };
+
+        if (worker->restarts > 0)
+                (void)snprintf(text, sizeof(text), "started again (%llu), pid %d", (unsigned long long)worker->restarts, (int)worker->pid);
+        else
+                (void)snprintf(text, sizeof(text), "started, pid %d", (int)worker->pid);
+        events_add(daemon->events, &event);
+}
+
+static void add_exit_event(struct daemon *daemon, const struct worker *worker)
+{
+        char text[sizeof(worker->last_exit) + 32];
+        const struct event event = {
+                .kind = EVENT_EXIT,
+                .workload = worker->name,
+                .instance = worker->instance,
+                .pid = worker->pid,
+                .text = text,
+                .logged = true,
+        };
+
+        (void)snprintf(text, sizeof(text), "pid %d %s", (int)worker->pid, worker->last_exit);
+        events_add(daemon->events, &event);
+}
+
 static void ended_cb(const struct worker *worker, const struct worker_end *end, void *arg)
 {
         struct daemon *daemon = arg;
 
         watch_poll(daemon->watch); /* it may have made its box a moment ago */
+        add_exit_event(daemon, worker);
         if (worker->seen_box)
                 recorder_ended(daemon->recorder, worker->pid, end->how, end->exit_code, end->signal);
         else
@@ -178,6 +217,33 @@ static void take_closed(struct daemon *daemon)
                 watch_remove(daemon->watch, closed->name);
                 free(closed);
         }
+}
+
+/* The recorder's thread. */
+static void slow_cb(const struct recorder_slow *slow, void *arg)
+{
+        struct daemon *daemon = arg;
+        struct event event = {
+                .kind = EVENT_SLOW_STEP,
+                .time_ns = slow->time_ns,
+                .workload = slow->workload,
+                .instance = slow->instance,
+                .loop = slow->loop,
+                .run_id = slow->run_id,
+                .task = slow->task,
+                .task_name = slow->task_name,
+                .text = slow->text,
+                .detail = slow->detail,
+                .stored = true,
+        };
+        char text[64];
+
+        events_add(daemon->events, &event);
+        if (slow->n_more == 0)
+                return;
+        (void)snprintf(text, sizeof(text), "%u more steps were slow: the history has them", slow->n_more);
+        event = (struct event){.kind = EVENT_SLOW_STEP, .text = text, .stored = true};
+        events_add(daemon->events, &event);
 }
 
 static void closed_event_cb(evutil_socket_t fd, short what, void *arg)
@@ -296,7 +362,11 @@ static int start_recorder(struct daemon *daemon)
                 r = recorder_new(&options, &daemon->recorder, &why);
         if (r < 0)
                 return failed(r, daemon->database, why);
+        r = events_new(daemon->base, daemon->recorder, &daemon->events);
+        if (r < 0)
+                return failed(r, "events", NULL);
         recorder_on_closed(daemon->recorder, closed_cb, daemon);
+        recorder_on_slow(daemon->recorder, slow_cb, daemon);
         r = recorder_start(daemon->recorder);
         if (r < 0)
                 return failed(r, "the recorder's thread", NULL);
@@ -320,6 +390,7 @@ static int make_parts(struct daemon *daemon)
         supervisor.base = daemon->base;
         supervisor.directory = daemon->runtime_directory;
         supervisor.debug = debug_cb;
+        supervisor.started = started_cb;
         supervisor.ended = ended_cb;
         supervisor.stopped = stopped_cb;
         supervisor.arg = daemon;
@@ -337,6 +408,7 @@ static int make_parts(struct daemon *daemon)
                 .supervisor = daemon->supervisor,
                 .watch = daemon->watch,
                 .recorder = daemon->recorder,
+                .events = daemon->events,
         };
 
         r = control_new(&control, &daemon->control);
@@ -456,6 +528,7 @@ static int daemon_end(struct daemon *daemon)
                 }
         }
         recorder_free(daemon->recorder);
+        daemon->events = events_free(daemon->events);
         if (daemon->watch != NULL)
                 take_closed(daemon);
         watch_free(daemon->watch);

@@ -297,6 +297,12 @@ void json_move(struct json *json, struct evbuffer *value)
                 json->failed = true;
 }
 
+void json_value(struct json *json, const char *text, size_t n)
+{
+        if (value_need(json, 0) != NULL)
+                json_raw(json, text, n);
+}
+
 void json_raw(struct json *json, const char *bytes, size_t n)
 {
         char *p = json_need(json, n);

@@ -49,6 +49,9 @@ void json_time(struct json *json, int64_t real_ns);
 /* One value that another writer made; moved here. */
 void json_move(struct json *json, struct evbuffer *value);
 
+/* One value that is JSON already. */
+void json_value(struct json *json, const char *text, size_t n);
+
 /* Bytes as they are, outside the commas' bookkeeping: the end of a message. */
 void json_raw(struct json *json, const char *bytes, size_t n);
 

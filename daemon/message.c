@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * One line a message, in one write(2), so that lines of weftd and of its workers (who share stderr) do not mix.
+ * A message is one write(2), so that lines of weftd and of its workers (who share stderr) do not mix.
  * State is set once, before there are threads.
  */
 
@@ -55,6 +55,29 @@ static const char *level_word(enum message_level level)
         }
 }
 
+static int line_begin(enum message_level level, bool first, char *line, size_t size)
+{
+        if (journal)
+                return snprintf(line, size, "<%d>%s", (int)level, first ? "" : "    ");
+        return snprintf(line, size, "%s: %s", program_name, first ? level_word(level) : "    ");
+}
+
+/* Makes the text that begins at head safe, ends the line: where it ends. */
+static size_t line_end(char *line, size_t head, size_t end)
+{
+        for (size_t i = head; i < end; i++)
+                if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+                        line[i] = '?';
+        line[end] = '\n';
+        return end + 1;
+}
+
+static void write_out(const char *text, size_t n)
+{
+        if (write(STDERR_FILENO, text, n) < 0)
+                return; /* nobody to tell when stderr cannot be written */
+}
+
 void message(enum message_level level, const char *format, ...)
 {
         int saved_errno = errno;
@@ -64,12 +87,7 @@ void message(enum message_level level, const char *format, ...)
 
         if (level > level_max)
                 return;
-
-        if (journal)
-                head = snprintf(line, sizeof(line), "<%d>", (int)level);
-        else
-                head = snprintf(line, sizeof(line), "%s: %s", program_name, level_word(level));
-
+        head = line_begin(level, true, line, sizeof(line));
         va_start(arguments, format);
         n = vsnprintf(line + head, sizeof(line) - (size_t)head, format, arguments);
         va_end(arguments);
@@ -78,14 +96,43 @@ void message(enum message_level level, const char *format, ...)
         n += head;
         if ((size_t)n > sizeof(line) - 2)
                 n = sizeof(line) - 2;
-        for (int i = head; i < n; i++)
-                if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-                        line[i] = '?';
-        line[n] = '\n';
+        write_out(line, line_end(line, (size_t)head, (size_t)n));
+        errno = saved_errno;
+}
 
-        /* Nobody to tell when stderr cannot be written. */
-        if (write(STDERR_FILENO, line, (size_t)n + 1) < 0)
-                errno = saved_errno;
+/* Adds a line of n bytes, as far as there is room. */
+static size_t line_add(char *block, size_t at, size_t size, enum message_level level, bool first, const char *text, size_t n)
+{
+        char begin[64];
+        size_t head = (size_t)line_begin(level, first, begin, sizeof(begin));
+
+        if (head >= sizeof(begin))
+                head = sizeof(begin) - 1;
+        if (size - at < head + 2)
+                return at;
+        if (n > size - at - head - 1)
+                n = size - at - head - 1;
+        memcpy(block + at, begin, head);
+        memcpy(block + at + head, text, n);
+        return line_end(block, at + head, at + head + n);
+}
+
+void message_lines(enum message_level level, const char *head, const char *lines)
+{
+        int saved_errno = errno;
+        char block[16384];
+        size_t n;
+
+        if (level > level_max)
+                return;
+        n = line_add(block, 0, sizeof(block), level, true, head, strlen(head));
+        while (lines != NULL && *lines != '\0') {
+                size_t length = strcspn(lines, "\n");
+
+                n = line_add(block, n, sizeof(block), level, false, lines, length);
+                lines += length + (lines[length] == '\n');
+        }
+        write_out(block, n);
         errno = saved_errno;
 }
 

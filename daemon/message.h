@@ -3,7 +3,7 @@
 #define WEFT_MESSAGE_H
 
 /*
- * What weftd says on stderr: one line a message; under systemd with the journal's level before it.
+ * What weftd says on stderr: a line a message, seldom more; under systemd with the journal's level before it.
  */
 
 #include <stdbool.h>
@@ -25,6 +25,11 @@ void message_set_level(enum message_level level);
 /* Any thread. Control characters in the text are shown as '?', so that a peer's text cannot forge a line. Keeps errno.
  */
 __attribute__((format(printf, 2, 3))) void message(enum message_level level, const char *format, ...);
+
+/*
+ * One message of several lines: head, then those of lines (NULL: none), each marked as weftd's and indented; cut off where it would be too long.
+ */
+void message_lines(enum message_level level, const char *head, const char *lines);
 
 #define message_error(...) message(MESSAGE_ERROR, __VA_ARGS__)
 #define message_warning(...) message(MESSAGE_WARNING, __VA_ARGS__)

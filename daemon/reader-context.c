@@ -270,6 +270,29 @@ static int walk_node(struct walk *walk, uint32_t ref, unsigned depth)
         return -EINVAL;
 }
 
+int reader_context_copy(const struct reader_context *context, struct reader_context *ret_context)
+{
+        struct reader_context copy = { .variables = calloc(context->n_variables + 1, sizeof(*copy.variables)) };
+
+        for (size_t i = 0; copy.variables && i < context->n_variables; i++) {
+                const struct reader_variable *from = &context->variables[i];
+                size_t n_name = strlen(from->name) + 1, n_value = strlen(from->value) + 1;
+                char *text = malloc(n_name + n_value);
+
+                if (!text) {
+                        reader_context_deinit(&copy);
+                        return -ENOMEM;
+                }
+                memcpy(text, from->name, n_name);
+                memcpy(text + n_name, from->value, n_value);
+                copy.variables[copy.n_variables++] = (struct reader_variable){ .name = text, .type = from->type, .value = text + n_name };
+        }
+        if (!copy.variables)
+                return -ENOMEM;
+        *ret_context = copy;
+        return 0;
+}
+
 static int variable_compare(const void *a, const void *b)
 {
         const struct reader_variable *x = a, *y = b;

@@ -92,6 +92,9 @@ int reader_context(struct reader *reader, uint32_t ref, struct reader_context *r
 /* A live task's current context: copied, then the slot's counter rechecked. Also -ENOENT (the task is gone), -EAGAIN (unstable). */
 int reader_task_context(struct reader *reader, uint64_t number, struct reader_context *ret_context);
 
+/* A context that needs no reader. 0 or -ENOMEM. */
+int reader_context_copy(const struct reader_context *context, struct reader_context *ret_context);
+
 void reader_context_deinit(struct reader_context *context);
 
 /* (ref, stamp) names one content for ever; 0 for the empty context; -EINVAL, -EIO. */

@@ -93,6 +93,7 @@ struct box *box_free(struct box *box)
                 minute_forget(box);
         free(box->coros);
         free(box->contexts);
+        step_forget(&box->seen);
         reader_free(box->reader);
         free(box);
         return NULL;
@@ -104,6 +105,8 @@ void box_forget_store(struct box *box)
         minute_forget(box);
         memset(box->contexts, 0, BOX_N_CONTEXTS * sizeof(*box->contexts));
         box->n_unreadable = 0;
+        box->seen.stored = false;
+        box->slow.task = 0;
 }
 
 /* ---- its row, its coroutines ---- */
@@ -248,7 +251,7 @@ static bool box_differs(const struct box *box)
 bool box_is_dirty(const struct recorder *recorder, const struct box *box)
 {
         return !box->registered || recorder->minute_due || box_pending(box) > 0 || box_may_end(recorder, box) ||
-               (!box->broken && box->loop.ring_dropped > box->going.dropped);
+               step_is_late(box) || (!box->broken && box->loop.ring_dropped > box->going.dropped);
 }
 
 int box_record(struct recorder *recorder, struct box *box)
@@ -264,6 +267,8 @@ int box_record(struct recorder *recorder, struct box *box)
         if (reader_loop(box->reader, &box->loop) < 0)
                 box_break(box, "cut short");
         r = box_drain(recorder, box);
+        if (r >= 0)
+                r = step_record_late(recorder, box);
         if (r >= 0)
                 r = box_record_gap(recorder, box);
         if (r >= 0 && recorder->minute_due && !box->broken)

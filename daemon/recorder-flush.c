@@ -30,25 +30,29 @@ struct row *row_free(struct row *row)
                 free(row->command);
                 free(row->target);
                 free(row->result);
+                row_event_free(row->event);
                 free(row);
         }
         return NULL;
 }
 
-static int row_write(struct recorder *recorder, const struct row *row)
+static int row_write(struct recorder *recorder, struct row *row)
 {
         const struct store_identity identity = { .workload = row->command, .instance = row->instance, .pid = row->pid,
                                                  .created_real_ns = row->time_ns };
         const struct ending *e = &row->ending;
-        int64_t run_id;
         int r;
 
-        if (!row->is_run)
+        if (row->kind == ROW_EVENT)
+                return 0; /* when the boxes are recorded */
+        row->written = true;
+        if (row->kind == ROW_AUDIT)
                 return store_audit(recorder->store, row->time_ns, row->uid, row->pid, row->command, row->target, row->result);
-        r = store_run(recorder->store, &identity, &run_id);
+        r = store_run(recorder->store, &identity, &row->run_id);
         if (r < 0)
                 return r;
-        return store_run_close(recorder->store, run_id, e->real_ns,
+        events_resolve(recorder, row->pid, row->run_id);
+        return store_run_close(recorder->store, row->run_id, e->real_ns,
                                e->how == RECORDER_EXITED ? STORE_EXITED : e->how == RECORDER_KILLED ? STORE_KILLED : STORE_CRASHED,
                                e->how == RECORDER_EXITED ? e->exit_code : STORE_NULL, e->how == RECORDER_EXITED ? STORE_NULL : e->signal);
 }
@@ -59,6 +63,11 @@ static int rows_record(struct recorder *recorder, uint64_t *ret_lost)
         uint64_t lost;
         int r = 0;
 
+        for (struct row *row = recorder->rows; row; row = row->next) {
+                row->written = false;
+                if (row->event)
+                        row->event->run_id = 0;
+        }
         for (struct row *row = recorder->rows; row && r >= 0; row = row->next)
                 r = row_write(recorder, row);
 
@@ -77,14 +86,20 @@ static void rows_committed(struct recorder *recorder, uint64_t lost)
 {
         unsigned n = 0;
 
-        while (recorder->rows) {
-                struct row *row = recorder->rows;
+        recorder->rows_end = &recorder->rows;
+        while (*recorder->rows_end) {
+                struct row *row = *recorder->rows_end;
 
-                recorder->rows = row->next;
+                if (!row->written) {
+                        recorder->rows_end = &row->next;
+                        continue;
+                }
+                *recorder->rows_end = row->next;
+                if (row->kind == ROW_RUN)
+                        run_publish(recorder, row->pid, row->run_id);
                 row_free(row);
                 n++;
         }
-        recorder->rows_end = &recorder->rows;
         pthread_mutex_lock(&recorder->lock);
         recorder->n_rows_waiting -= n;
         recorder->n_rows_lost -= lost;
@@ -107,9 +122,13 @@ void recorder_lose_store(struct recorder *recorder, const char *why)
 
         for (struct box *box = recorder->boxes; box; box = box->next)
                 box_forget_store(box);
-        for (struct run *run = recorder->runs; run; run = run->next)
+        for (struct run *run = recorder->runs; run; run = run->next) {
+                run->published = false;
                 if (run->closed_ns == 0)
                         run->run_id = 0;
+        }
+        runs_unpublish(recorder);
+        slow_forget(recorder);
 }
 
 static bool store_ready(struct recorder *recorder)
@@ -167,6 +186,8 @@ static int flush_write(struct recorder *recorder, uint64_t *ret_lost)
         for (struct box *box = recorder->boxes; box && r >= 0; box = box->next)
                 r = box_record(recorder, box);
         if (r >= 0)
+                r = events_record(recorder);
+        if (r >= 0)
                 r = runs_record(recorder);
         if (r >= 0)
                 r = lost_runs_close(recorder);
@@ -206,6 +227,7 @@ static void flush_committed(struct recorder *recorder, uint64_t lost, uint64_t t
         for (struct box *box = recorder->boxes; box; box = box->next)
                 box_committed(recorder, box);
         runs_committed(recorder);
+        slow_tell(recorder);
         boxes_close(recorder);
         if (recorder->lost_due_ns != 0 && recorder->now_ns >= recorder->lost_due_ns)
                 recorder->lost_due_ns = 0;

@@ -45,6 +45,7 @@ struct run {
         uint64_t closed_ns; /* when its row was closed; 0 */
         int64_t last_ns;    /* real: the latest moment seen in its boxes */
         bool closing;       /* its row is closed by the transaction under way */
+        bool published;     /* recorder_run_id knows of it */
 };
 
 struct box_coro {
@@ -64,6 +65,13 @@ struct box_context {
         int64_t context_id;
 };
 
+/* What was seen of a step before it had ended. */
+struct step_seen {
+        uint64_t task, started_ns; /* 0: nothing */
+        char *stack, *detail;
+        bool stored;
+};
+
 struct box {
         struct box *next;
         struct reader *reader;
@@ -77,35 +85,68 @@ struct box {
         struct store_box at;    /* in the store */
         struct store_box going; /* as the transaction under way leaves it */
         uint64_t n_unreadable;  /* slots of a dead box that made no sense */
+        struct step_seen seen;  /* the latest report of a step in flight; a loop has one at a time */
+        struct { /* the slow step recorded last: a report of it may come late */
+                uint64_t task, started_ns;
+                int64_t key;
+        } slow;
         struct box_coro *coros;
         struct box_context *contexts;
+};
+
+/* An event as it was added: all of it is its own. */
+struct row_event {
+        struct reader_context context;
+        bool with_context;
+        uint64_t mono_ns; /* when it was added */
+        int64_t run_id;   /* 0: not known yet */
+        char *workload, *kind, *task_id, *task, *text, *detail;
+        int64_t time_ns;
+        uint32_t instance;
 };
 
 /* A row that some call asked for; kept until it is committed. */
 struct row {
         struct row *next;
-        bool is_run;
-        bool written;
+        enum { ROW_AUDIT, ROW_RUN, ROW_EVENT } kind;
+        bool written; /* by the transaction under way */
         int64_t time_ns;
         uid_t uid;
         pid_t pid;
         char *command, *target, *result;
         unsigned instance;
         struct ending ending;
+        int64_t run_id; /* of a run without a box, once written */
+        struct row_event *event;
 };
 
 struct message {
         struct message *next;
-        enum { MESSAGE_ATTACH, MESSAGE_ENDED, MESSAGE_ROW } kind;
+        enum { MESSAGE_ATTACH, MESSAGE_ENDED, MESSAGE_ROW, MESSAGE_STEP } kind;
         char *name;
         struct ending ending;
         struct row *row;
+        struct step_seen step; /* of the box `name` */
 };
+
+/* A slow step of the transaction under way, to be told when it is committed. */
+struct slow_told {
+        int64_t time_ns, run_id;
+        struct box *box;
+        uint64_t task;
+        char *name, *detail;
+        char text[STORE_SLOW_TEXT_SIZE];
+};
+
+#define RECORDER_N_SLOW 64U      /* told in a flush; the others are counted */
+#define RECORDER_N_PUBLISHED 512U
 
 struct recorder {
         struct recorder_options options; /* strings are its own */
         void (*closed_fn)(const char *box_name, void *arg);
         void *closed_arg;
+        void (*slow_fn)(const struct recorder_slow *slow, void *arg);
+        void *slow_arg;
         pthread_t thread;
         bool started;
 
@@ -117,6 +158,11 @@ struct recorder {
         bool stopping;
         int stop_error;
         struct recorder_stats stats;
+        struct {
+                pid_t pid;
+                int64_t run_id;
+        } published[RECORDER_N_PUBLISHED]; /* processes' runs, a ring */
+        unsigned next_published;
 
         struct store *store; /* NULL: to be opened again at retry_ns */
         uint64_t retry_ns, retry_delay_ns;
@@ -139,7 +185,14 @@ struct recorder {
         int64_t now_real_ns;
         uint64_t n_tasks, n_dropped;
         bool more; /* a box had more than its share */
+        struct slow_told slow[RECORDER_N_SLOW];
+        unsigned n_slow, n_slow_more;
 };
+
+/* ---- recorder-message.c ---- */
+
+void messages_take(struct recorder *recorder);
+void messages_drop(struct recorder *recorder);
 
 /* ---- recorder-flush.c ---- */
 
@@ -152,6 +205,32 @@ int recorder_flush(struct recorder *recorder);
 /* Closes the store, for a reason that stats then show. */
 void recorder_lose_store(struct recorder *recorder, const char *why);
 struct row *row_free(struct row *row);
+struct row_event *row_event_free(struct row_event *event);
+
+/* ---- recorder-event.c: events, and what was seen of steps in flight ---- */
+
+/* Writes the rows of events whose run is known or need not be waited for any longer; row->written says so. */
+int events_record(struct recorder *recorder);
+
+/* After the commit: recorder_run_id knows the process's run. */
+void run_publish(struct recorder *recorder, pid_t pid, int64_t run_id);
+void runs_unpublish(struct recorder *recorder);
+
+/* A process without a black box has become a run: events of it have waited for that. */
+void events_resolve(struct recorder *recorder, pid_t pid, int64_t run_id);
+
+/* Takes what is in step. */
+void step_take(struct recorder *recorder, const char *box_name, struct step_seen *step);
+void step_forget(struct step_seen *step);
+
+/* A report of the slow step that was recorded last has come since. */
+bool step_is_late(const struct box *box);
+int step_record_late(struct recorder *recorder, struct box *box);
+
+/* A slow step was written: remembered until the commit, when slow_tell tells of it. */
+void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, uint64_t started_ns, int64_t key);
+void slow_tell(struct recorder *recorder);
+void slow_forget(struct recorder *recorder);
 
 /* ---- recorder-box.c: what is in a box, as rows ---- */
 

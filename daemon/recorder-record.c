@@ -113,17 +113,33 @@ static int task_write(struct recorder *recorder, struct box *box, const struct b
 static int slow_step_write(struct recorder *recorder, struct box *box, const struct bb_record *record)
 {
         const struct bb_slow_step_record *s = &record->slow_step;
+        struct step_seen *seen = &box->seen;
         char name[TEXT_SIZE];
-        int64_t context_id, coro_id;
+        struct store_slow_step step = {
+                .task = record->task,
+                .name = record_text(box, record->name, name, sizeof(name)),
+                .ended_ns = record_real_ns(recorder, box, s->started_ns + s->took_ns),
+                .took_ns = s->took_ns,
+                .delayed = s->delayed,
+                .lag_ns = s->lag_ns,
+        };
+        int64_t key;
         int r = 0;
 
-        context_id = record_context(recorder, box, record->context, &r);
+        step.context_id = record_context(recorder, box, record->context, &r);
         if (r >= 0)
-                r = box_coro_id(recorder, box, record->coro, &coro_id);
+                r = box_coro_id(recorder, box, record->coro, &step.coro_id);
         if (r < 0)
                 return r;
-        return store_slow_step(recorder->store, &box->going, record->task, coro_id, record_text(box, record->name, name, sizeof(name)),
-                               record_real_ns(recorder, box, s->started_ns + s->took_ns), s->took_ns, context_id, NULL);
+        if (seen->task == record->task && seen->started_ns == s->started_ns) {
+                step.stack = seen->stack;
+                step.detail = seen->detail;
+                seen->stored = true;
+        }
+        r = store_slow_step(recorder->store, &box->going, &step, &key);
+        if (r >= 0)
+                slow_add(recorder, box, &step, s->started_ns, key);
+        return r;
 }
 
 int record_write(struct recorder *recorder, struct box *box, const struct bb_record *record)

@@ -159,5 +159,9 @@ void runs_committed(struct recorder *recorder)
                 if (run->closing)
                         run->closed_ns = recorder->now_ns;
                 run->closing = false;
+                if (!run->published && run->run_id != 0) {
+                        run_publish(recorder, run->pid, run->run_id);
+                        run->published = true;
+                }
         }
 }

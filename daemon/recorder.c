@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The recorder's thread, and how the main thread talks to it.
- *
- * Calls put messages on a list; the thread takes them, looks at the boxes every few milliseconds (nobody wakes it for a record: that
- * would cost the workers), and flushes. Rows that calls ask for wait on a list of bounded length; what is too much for it is
- * counted, and the count is recorded.
+ * The recorder's thread: it takes the messages of other threads, looks at the boxes every few milliseconds (nobody wakes it for a
+ * record: that would cost the workers), and flushes.
  */
 
 #include "recorder-internal.h"
@@ -25,138 +22,8 @@
 #define ALIVE_NS (100 * NS_PER_MS)
 #define PRUNE_NS NS_PER_S
 #define LOST_NS (2 * NS_PER_S)
-#define N_ROWS_WAITING_MAX 10000U
 #define N_PRUNE_ROWS 5000U
 #define STOP_NS (60 * NS_PER_S)
-
-/* ---- messages ---- */
-
-static void message_free(struct message *message)
-{
-        free(message->name);
-        row_free(message->row);
-        free(message);
-}
-
-static void message_send(struct recorder *recorder, struct message *message)
-{
-        pthread_mutex_lock(&recorder->lock);
-        if (message->kind == MESSAGE_ROW && recorder->n_rows_waiting >= N_ROWS_WAITING_MAX) {
-                recorder->n_rows_lost++;
-                pthread_mutex_unlock(&recorder->lock);
-                message_free(message);
-                return;
-        }
-        if (message->kind == MESSAGE_ROW)
-                recorder->n_rows_waiting++;
-        message->next = NULL;
-        *recorder->messages_end = message;
-        recorder->messages_end = &message->next;
-        pthread_cond_signal(&recorder->wake);
-        pthread_mutex_unlock(&recorder->lock);
-}
-
-static struct message *message_new(struct recorder *recorder)
-{
-        struct message *message = calloc(1, sizeof(*message));
-
-        if (!message) {
-                pthread_mutex_lock(&recorder->lock);
-                recorder->n_rows_lost++;
-                pthread_mutex_unlock(&recorder->lock);
-                log_error("recorder: no memory for a message");
-        }
-        return message;
-}
-
-void recorder_attach(struct recorder *recorder, const char *box_name)
-{
-        struct message *message = message_new(recorder);
-
-        if (!message)
-                return;
-        message->kind = MESSAGE_ATTACH;
-        message->name = strdup(box_name);
-        message_send(recorder, message);
-}
-
-static struct ending ending_now(pid_t pid, enum recorder_how how, int exit_code, int signal)
-{
-        return (struct ending){ .pid = pid, .how = how, .exit_code = exit_code, .signal = signal,
-                                .mono_ns = clock_gettime_ns(CLOCK_MONOTONIC), .real_ns = (int64_t)clock_gettime_ns(CLOCK_REALTIME) };
-}
-
-void recorder_ended(struct recorder *recorder, pid_t pid, enum recorder_how how, int exit_code, int signal)
-{
-        struct message *message = message_new(recorder);
-
-        if (!message)
-                return;
-        message->kind = MESSAGE_ENDED;
-        message->ending = ending_now(pid, how, exit_code, signal);
-        message_send(recorder, message);
-}
-
-static void row_send(struct recorder *recorder, const struct row *row, const char *command, const char *target, const char *result)
-{
-        struct message *message = message_new(recorder);
-
-        if (!message)
-                return;
-        message->kind = MESSAGE_ROW;
-        message->row = malloc(sizeof(*message->row));
-        if (!message->row) {
-                message_free(message);
-                return;
-        }
-        *message->row = *row;
-        message->row->command = command ? strdup(command) : NULL;
-        message->row->target = target ? strdup(target) : NULL;
-        message->row->result = result ? strdup(result) : NULL;
-        message_send(recorder, message);
-}
-
-void recorder_run_without_box(struct recorder *recorder, const char *workload, unsigned instance, pid_t pid, int64_t started_real_ns,
-                              enum recorder_how how, int exit_code, int signal)
-{
-        const struct row row = { .is_run = true, .time_ns = started_real_ns, .pid = pid, .instance = instance,
-                                 .ending = ending_now(pid, how, exit_code, signal) };
-
-        row_send(recorder, &row, workload, NULL, NULL);
-}
-
-void recorder_audit(struct recorder *recorder, uid_t uid, pid_t pid, const char *command, const char *target, const char *result)
-{
-        const struct row row = { .time_ns = (int64_t)clock_gettime_ns(CLOCK_REALTIME), .uid = uid, .pid = pid };
-
-        row_send(recorder, &row, command, target, result);
-}
-
-static void messages_take(struct recorder *recorder)
-{
-        struct message *message, *next;
-
-        pthread_mutex_lock(&recorder->lock);
-        message = recorder->messages;
-        recorder->messages = NULL;
-        recorder->messages_end = &recorder->messages;
-        pthread_mutex_unlock(&recorder->lock);
-
-        for (; message; message = next) {
-                next = message->next;
-                if (message->kind == MESSAGE_ATTACH && message->name)
-                        box_attach(recorder, message->name);
-                if (message->kind == MESSAGE_ENDED)
-                        run_ended(recorder, &message->ending);
-                if (message->kind == MESSAGE_ROW) {
-                        message->row->next = NULL;
-                        *recorder->rows_end = message->row;
-                        recorder->rows_end = &message->row->next;
-                        message->row = NULL;
-                }
-                message_free(message);
-        }
-}
 
 /* ---- the thread ---- */
 
@@ -389,6 +256,12 @@ void recorder_on_closed(struct recorder *recorder, void (*fn)(const char *box_na
         recorder->closed_arg = arg;
 }
 
+void recorder_on_slow(struct recorder *recorder, void (*fn)(const struct recorder_slow *slow, void *arg), void *arg)
+{
+        recorder->slow_fn = fn;
+        recorder->slow_arg = arg;
+}
+
 int recorder_start(struct recorder *recorder)
 {
         sigset_t blocked, previous;
@@ -438,12 +311,7 @@ struct recorder *recorder_free(struct recorder *recorder)
         if (!recorder)
                 return NULL;
         (void)recorder_stop(recorder); /* whoever wants the error calls it before */
-        while (recorder->messages) {
-                struct message *message = recorder->messages;
-
-                recorder->messages = message->next;
-                message_free(message);
-        }
+        messages_drop(recorder);
         while (recorder->rows) {
                 struct row *row = recorder->rows;
 
@@ -462,6 +330,7 @@ struct recorder *recorder_free(struct recorder *recorder)
                 recorder->runs = run->next;
                 run_free(run);
         }
+        slow_forget(recorder);
         store_close(recorder->store);
         pthread_cond_destroy(&recorder->wake);
         pthread_mutex_destroy(&recorder->lock);

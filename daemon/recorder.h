@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct reader_context;
 struct recorder;
 
 struct recorder_options {
@@ -52,6 +53,45 @@ void recorder_run_without_box(struct recorder *recorder, const char *workload, u
 
 void recorder_audit(struct recorder *recorder, uid_t uid, pid_t pid, const char *command, const char *target, const char *result);
 
+/* Something that happened, as the view events has it. All of it is copied. */
+struct recorder_event {
+        int64_t time_ns; /* CLOCK_REALTIME */
+        pid_t pid;       /* of the worker: it tells the run; 0: none */
+        const char *workload; /* NULL: none */
+        uint32_t instance;    /* 0: none */
+        const char *kind;
+        const char *task_id, *task; /* NULL: about no task */
+        const char *text;
+        const char *detail;                   /* NULL: none */
+        const struct reader_context *context; /* NULL: none */
+};
+void recorder_event(struct recorder *recorder, const struct recorder_event *event);
+
+/* The run that a process of ours is recorded as; 0: not yet known. */
+int64_t recorder_run_id(struct recorder *recorder, pid_t pid);
+
+/* What was seen of a step while it ran: it is stored with the step when that has ended. */
+struct recorder_step {
+        const char *box_name;
+        uint64_t task;
+        uint64_t started_ns; /* as the slot says, CLOCK_MONOTONIC */
+        const char *stack;   /* NULL: none */
+        const char *detail;
+};
+void recorder_step(struct recorder *recorder, const struct recorder_step *step);
+
+/* A step over the threshold has ended, and is in the history. Texts are lent for the call. */
+struct recorder_slow {
+        int64_t time_ns; /* when it ended */
+        int64_t run_id;
+        const char *workload;
+        uint32_t instance, loop;
+        uint64_t task;
+        const char *task_name; /* NULL: "Task-<number>" */
+        const char *text, *detail;
+        unsigned n_more; /* further ones that are not told of one by one */
+};
+
 struct recorder_stats {
         const char *state;       /* "ok", "retrying", "stopped" */
         char error[256];         /* the last one, while retrying */
@@ -65,6 +105,9 @@ void recorder_stats(struct recorder *recorder, struct recorder_stats *ret_stats)
 
 /* Calls fn (in the recorder's thread) when a box was closed and its file removed; set before start. */
 void recorder_on_closed(struct recorder *recorder, void (*fn)(const char *box_name, void *arg), void *arg);
+
+/* Calls fn (likewise) for slow steps, after their transaction. */
+void recorder_on_slow(struct recorder *recorder, void (*fn)(const struct recorder_slow *slow, void *arg), void *arg);
 
 /* Drains what there is, commits, closes the database, ends the thread. 0, or a negative errno when something could not be written. */
 int recorder_stop(struct recorder *recorder);

@@ -19,6 +19,8 @@ enum store_statement {
         STORE_S_RUN_LOST,
         STORE_S_TASK,
         STORE_S_SLOW_STEP,
+        STORE_S_SLOW_STEP_DETAIL,
+        STORE_S_EVENT,
         STORE_S_GAP,
         STORE_S_AUDIT,
         STORE_S_CORO_FIND,
@@ -48,7 +50,7 @@ struct store {
         sqlite3_stmt *statements[STORE_N_STATEMENTS]; /* prepared when first used */
         char error[256];
 
-        int64_t max_key; /* of all tasks and slow steps ever */
+        int64_t max_key; /* of all tasks, slow steps and events ever */
         uint64_t hash_key[2];
         uint64_t epoch;
         int64_t epoch_started_ns, epoch_first_context;

@@ -23,11 +23,13 @@ static const struct aging {
 } agings[] = {
         { "t_tasks", "key", "key" },
         { "t_slow_steps", "key", "key" },
+        { "t_events", "key", "key" },
         { "t_minutes", "minute_id", "minute_ns" },
         { "t_gaps", "gap_id", "to_ns" },
         { "t_audit", "audit_id", "time_ns" },
 };
 #define N_AGINGS (sizeof(agings) / sizeof(agings[0]))
+#define N_WITH_CONTEXT 3 /* the first of them refer to contexts */
 
 struct pruning {
         struct store *store;
@@ -100,11 +102,14 @@ static int rows_delete(struct pruning *p)
 
 static int contexts_delete(struct pruning *p)
 {
-        int64_t oldest = p->oldest[0] < p->oldest[1] ? p->oldest[0] : p->oldest[1]; /* the tables that refer to contexts */
+        int64_t oldest = INT64_MAX;
         int64_t first = STORE_NULL;
         char sql[256];
         int r;
 
+        for (size_t i = 0; i < N_WITH_CONTEXT; i++)
+                if (p->oldest[i] < oldest)
+                        oldest = p->oldest[i];
         snprintf(sql, sizeof(sql), "SELECT first_context FROM t_epochs WHERE started_ns <= %lld ORDER BY epoch DESC LIMIT 1", (long long)oldest);
         r = store_query_int(p->store, sql, &first);
         if (r <= 0)

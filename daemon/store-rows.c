@@ -260,24 +260,69 @@ int store_task(struct store *store, struct store_box *box, const struct store_ta
         return keyed_insert(store, box, s, finished_ns);
 }
 
-int store_slow_step(struct store *store, struct store_box *box, uint64_t task, int64_t coro_id, const char *name, int64_t ended_ns,
-                    uint64_t took_ns, int64_t context_id, const char *stack)
+int store_slow_step(struct store *store, struct store_box *box, const struct store_slow_step *step, int64_t *ret_key)
 {
         sqlite3_stmt *s = store_statement(store, STORE_S_SLOW_STEP);
         struct store_box keys = { .last_key = 0 }; /* another table: the tasks' keys mean nothing here */
+        int64_t ended_ns = step->ended_ns < 0 ? 0 : step->ended_ns;
+        int r;
 
         if (!s)
                 return -EIO;
-        if (ended_ns < 0)
-                ended_ns = 0;
         (void)store_bind_int(s, 3, box->box_id);
-        (void)store_bind_int(s, 4, store_int(task));
-        (void)store_bind_int(s, 5, coro_id);
-        (void)store_bind_int(s, 6, took_ns > (uint64_t)ended_ns ? ended_ns : (int64_t)took_ns);
-        (void)store_bind_int(s, 7, context_id);
-        (void)store_bind_text(s, 8, name);
-        (void)store_bind_text(s, 9, stack);
-        return keyed_insert(store, &keys, s, ended_ns);
+        (void)store_bind_int(s, 4, store_int(step->task));
+        (void)store_bind_int(s, 5, step->coro_id);
+        (void)store_bind_int(s, 6, step->took_ns > (uint64_t)ended_ns ? ended_ns : (int64_t)step->took_ns);
+        (void)store_bind_int(s, 7, step->context_id);
+        (void)store_bind_text(s, 8, step->name);
+        (void)store_bind_text(s, 9, step->stack);
+        (void)store_bind_text(s, 10, step->detail);
+        (void)store_bind_int(s, 11, store_int(step->delayed));
+        (void)store_bind_int(s, 12, store_int(step->lag_ns));
+        r = keyed_insert(store, &keys, s, ended_ns);
+        if (r >= 0)
+                *ret_key = keys.last_key;
+        return r;
+}
+
+int store_slow_step_detail(struct store *store, int64_t key, const char *stack, const char *detail)
+{
+        sqlite3_stmt *s = store_statement(store, STORE_S_SLOW_STEP_DETAIL);
+
+        if (!s)
+                return -EIO;
+        (void)store_bind_int(s, 1, key);
+        (void)store_bind_text(s, 2, stack);
+        (void)store_bind_text(s, 3, detail);
+        return store_step(store, s);
+}
+
+void store_slow_text(uint64_t took_ns, uint64_t delayed, uint64_t lag_ns, char text[static STORE_SLOW_TEXT_SIZE])
+{
+        int n = snprintf(text, STORE_SLOW_TEXT_SIZE, "took %.3f seconds", (double)store_int(took_ns) / 1e9);
+
+        if (delayed > 0)
+                snprintf(text + n, STORE_SLOW_TEXT_SIZE - (size_t)n, ", %lld wakes delayed by up to %.3f seconds", (long long)store_int(delayed),
+                         (double)store_int(lag_ns) / 1e9);
+}
+
+int store_event(struct store *store, const struct store_event *event)
+{
+        sqlite3_stmt *s = store_statement(store, STORE_S_EVENT);
+        struct store_box keys = { .last_key = 0 };
+
+        if (!s)
+                return -EIO;
+        (void)store_bind_int(s, 3, event->run_id);
+        (void)store_bind_text(s, 4, event->workload);
+        (void)store_bind_int(s, 5, event->instance > 0 ? (int64_t)event->instance : STORE_NULL);
+        (void)store_bind_text(s, 6, event->kind);
+        (void)store_bind_text(s, 7, event->task_id);
+        (void)store_bind_text(s, 8, event->task);
+        (void)store_bind_text(s, 9, event->text);
+        (void)store_bind_text(s, 10, event->detail);
+        (void)store_bind_int(s, 11, event->context_id);
+        return keyed_insert(store, &keys, s, event->time_ns < 0 ? 0 : event->time_ns);
 }
 
 /* ---- the rest ---- */

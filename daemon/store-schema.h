@@ -5,8 +5,8 @@
 /*
  * The schema of the history. The views are the public interface (user_version says which); the tables may change.
  *
- * A task's (and a slow step's) key is the nanosecond in which it finished, moved on by `bump` nanoseconds where that one is
- * taken. So the rows lie in the file in the order of time, without an index: tasks.finished_ns and slow_steps.ended_ns
+ * A task's (and a slow step's, and an event's) key is the nanosecond in which it finished, moved on by `bump` nanoseconds where that one is
+ * taken. So the rows lie in the file in the order of time, without an index: tasks.finished_ns, slow_steps.ended_ns and events.time_ns
  * in the views are that key, and a condition on them reads no more rows than it must:
  *
  *      SELECT … FROM tasks WHERE finished_ns >= unixepoch('now', '-1 hour') * 1000000000
@@ -19,10 +19,13 @@
  *
  * Contexts have ascending ids. A task or slow step recorded in an epoch refers to no context older than the epoch's
  * first: those before the epoch of the oldest row left can go, by id. The hash of a context is with its first variable.
+ *
+ * A database of an older version is brought up to date when it is opened: the views are dropped, the tables changed step by step
+ * (SCHEMA_MIGRATIONS), the views made anew. So SCHEMA_TABLES must give the same columns in the same order as the steps do.
  */
 
 #define SCHEMA_APPLICATION_ID 0x77656674 /* "weft" */
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 #define SCHEMA_ISO(ns) \
         "strftime('%Y-%m-%dT%H:%M:%S', (" ns ") / 1000000000, 'unixepoch') || printf('.%06dZ', (" ns ") / 1000 % 1000000)"
@@ -31,6 +34,10 @@
 #define SCHEMA_DURATION_VIEW(d) \
         "m." d "_sum_ns / 1e6 AS " d "_sum_ms, m." d "_p50_ns / 1e6 AS " d "_p50_ms, m." d "_p95_ns / 1e6 AS " d "_p95_ms, " \
         "m." d "_p99_ns / 1e6 AS " d "_p99_ms, m." d "_max_ns / 1e6 AS " d "_max_ms, m." d "_histogram"
+
+#define SCHEMA_TABLE_EVENTS \
+        "CREATE TABLE t_events (key INTEGER PRIMARY KEY, bump INTEGER, run_id INTEGER, workload TEXT, instance INTEGER, kind TEXT, task_id TEXT," \
+        " task TEXT, text TEXT, detail TEXT, context_id INTEGER);"
 
 #define SCHEMA_TABLES \
         "CREATE TABLE t_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;" \
@@ -47,7 +54,8 @@
         " state INTEGER, result INTEGER, wall_ns INTEGER, busy_ns INTEGER, scheduled_ns INTEGER, start_after_ns INTEGER, steps INTEGER," \
         " longest_step_ns INTEGER, context_id INTEGER, end_context_id INTEGER, name TEXT, cancelled TEXT);" \
         "CREATE TABLE t_slow_steps (key INTEGER PRIMARY KEY, bump INTEGER, box_id INTEGER, number INTEGER, coro_id INTEGER, took_ns INTEGER," \
-        " context_id INTEGER, name TEXT, stack TEXT);" \
+        " context_id INTEGER, name TEXT, stack TEXT, detail TEXT, delayed INTEGER, lag_ns INTEGER);" \
+        SCHEMA_TABLE_EVENTS \
         "CREATE TABLE t_epochs (epoch INTEGER PRIMARY KEY, started_ns INTEGER, first_context INTEGER);" \
         "CREATE TABLE t_values (context_id INTEGER, position INTEGER, var TEXT, type TEXT, value TEXT, hash INTEGER," \
         " PRIMARY KEY (context_id, position)) WITHOUT ROWID;" \
@@ -86,8 +94,19 @@
         "CREATE VIEW slow_steps AS SELECT b.run_id AS run_id, b.workload AS workload, b.prefix || s.number AS task_id," \
         " COALESCE(s.name, 'Task-' || s.number) AS task, " SCHEMA_ISO("s.key - s.bump - s.took_ns") " AS started," \
         " s.took_ns / 1e6 AS took_ms, s.stack AS stack, s.context_id AS context_id, c.name AS coro, c.created_where AS created_where," \
-        " s.number AS number, b.instance AS instance, b.loop AS loop, s.key - s.bump - s.took_ns AS started_ns, s.key AS ended_ns" \
+        " s.number AS number, b.instance AS instance, b.loop AS loop, s.key - s.bump - s.took_ns AS started_ns, s.key AS ended_ns," \
+        " s.detail AS detail, s.delayed AS wakes_delayed, s.lag_ns / 1e6 AS worst_lag_ms" \
         " FROM t_slow_steps AS s LEFT JOIN t_boxes AS b ON b.box_id = +s.box_id LEFT JOIN t_coros AS c ON c.coro_id = +s.coro_id;"
+
+/* A slow step is an event too, and stored once. Its text is store_slow_text's. */
+#define SCHEMA_VIEW_EVENTS \
+        "CREATE VIEW events AS SELECT e.run_id AS run_id, e.workload AS workload, " SCHEMA_ISO("e.key - e.bump") " AS time, e.kind AS kind," \
+        " e.task_id AS task_id, e.task AS task, e.text AS text, e.detail AS detail, e.context_id AS context_id, e.instance AS instance," \
+        " e.key AS time_ns FROM t_events AS e UNION ALL" \
+        " SELECT b.run_id, b.workload, " SCHEMA_ISO("s.key - s.bump") ", 'slow_step', b.prefix || s.number, COALESCE(s.name, 'Task-' || s.number)," \
+        " printf('took %.3f seconds', s.took_ns / 1e9) || CASE WHEN s.delayed > 0 THEN printf(', %d wakes delayed by up to %.3f seconds'," \
+        " s.delayed, s.lag_ns / 1e9) ELSE '' END, COALESCE(s.detail, s.stack), s.context_id, b.instance, s.key" \
+        " FROM t_slow_steps AS s LEFT JOIN t_boxes AS b ON b.box_id = +s.box_id;"
 
 #define SCHEMA_VIEWS_SMALL \
         "CREATE VIEW context_vars AS SELECT context_id, var, type, value FROM t_values;" \
@@ -103,6 +122,16 @@
         " b.run_id AS run_id, b.instance AS instance, b.loop AS loop, m.spawned AS spawned, m.steps AS steps, m.minute_ns AS minute_ns" \
         " FROM t_minutes AS m LEFT JOIN t_boxes AS b ON b.box_id = +m.box_id LEFT JOIN t_coros AS c ON c.coro_id = +m.coro_id;"
 
-#define SCHEMA_SQL SCHEMA_TABLES SCHEMA_VIEW_RUNS SCHEMA_VIEW_TASKS SCHEMA_VIEW_SLOW_STEPS SCHEMA_VIEWS_SMALL SCHEMA_VIEW_MINUTES
+#define SCHEMA_VIEWS SCHEMA_VIEW_RUNS SCHEMA_VIEW_TASKS SCHEMA_VIEW_SLOW_STEPS SCHEMA_VIEW_EVENTS SCHEMA_VIEWS_SMALL SCHEMA_VIEW_MINUTES
+
+#define SCHEMA_SQL SCHEMA_TABLES SCHEMA_VIEWS
+
+/* What makes a database of version [n] one of version n + 1. */
+#define SCHEMA_MIGRATIONS \
+        { \
+                [1] = SCHEMA_TABLE_EVENTS "ALTER TABLE t_slow_steps ADD COLUMN detail TEXT;" \
+                      "ALTER TABLE t_slow_steps ADD COLUMN delayed INTEGER;" \
+                      "ALTER TABLE t_slow_steps ADD COLUMN lag_ns INTEGER;", \
+        }
 
 #endif

@@ -53,7 +53,9 @@ sqlite3_stmt *store_statement(struct store *store, enum store_statement which)
                 [STORE_S_RUN_LOST] = "UPDATE t_runs SET (how, ended_ns) = (SELECT CASE WHEN min(b.closed) = 2 THEN 1 ELSE 2 END, max(b.last_ns)"
                                      " FROM t_boxes AS b WHERE b.run_id = ?1) WHERE run_id = ?1",
                 [STORE_S_TASK] = "INSERT INTO t_tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
-                [STORE_S_SLOW_STEP] = "INSERT INTO t_slow_steps VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                [STORE_S_SLOW_STEP] = "INSERT INTO t_slow_steps VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                [STORE_S_SLOW_STEP_DETAIL] = "UPDATE t_slow_steps SET stack = ?2, detail = ?3 WHERE key = ?1",
+                [STORE_S_EVENT] = "INSERT INTO t_events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 [STORE_S_GAP] = "INSERT INTO t_gaps VALUES (NULL, ?1, ?2, ?3, ?4)",
                 [STORE_S_AUDIT] = "INSERT INTO t_audit VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6)",
                 [STORE_S_CORO_FIND] = "SELECT coro_id FROM t_coros WHERE name = ?1 AND created_where IS ?2 AND defined_where IS ?3",
@@ -232,8 +234,45 @@ static int schema_create(struct store *store)
         return r < 0 ? r : store_exec(store, sql);
 }
 
-/* Whose database is it, and of which version? 1: a new file. */
-static int schema_check(struct store *store, char **why)
+/* Views hold no data: they are made anew, so that a step need only say what becomes of the tables. */
+static int views_drop(struct store *store)
+{
+        sqlite3_stmt *select;
+        char *sql = NULL;
+        int r = 0;
+
+        if (sqlite3_prepare_v2(store->db, "SELECT group_concat('DROP VIEW \"' || name || '\";', ' ') FROM sqlite_master WHERE type = 'view'", -1,
+                               &select, NULL) != SQLITE_OK)
+                return store_fail(store);
+        if (sqlite3_step(select) == SQLITE_ROW && sqlite3_column_text(select, 0))
+                sql = strdup((const char *)sqlite3_column_text(select, 0));
+        (void)sqlite3_finalize(select); /* says again what step said; without the views' names the making of them fails */
+        if (sql)
+                r = store_exec(store, sql);
+        free(sql);
+        return r;
+}
+
+/* In one transaction: a database is of one version or of the other. */
+static int schema_migrate(struct store *store, int64_t version)
+{
+        static const char *const steps[SCHEMA_VERSION] = SCHEMA_MIGRATIONS;
+        char sql[64];
+        int r = store_exec(store, "BEGIN IMMEDIATE");
+
+        if (r >= 0)
+                r = views_drop(store);
+        for (int64_t v = version; r >= 0 && v < SCHEMA_VERSION; v++)
+                if (steps[v])
+                        r = store_exec(store, steps[v]);
+        if (r >= 0)
+                r = store_exec(store, SCHEMA_VIEWS);
+        snprintf(sql, sizeof(sql), "PRAGMA user_version = %d; COMMIT", SCHEMA_VERSION);
+        return r < 0 ? r : store_exec(store, sql);
+}
+
+/* Whose database is it, and of which version? 1: a new file. *ret_version is what it is. */
+static int schema_check(struct store *store, int64_t *ret_version, char **why)
 {
         int64_t application = 0, version = 0, n_tables = 0;
         int r;
@@ -261,11 +300,16 @@ static int schema_check(struct store *store, char **why)
                 why_set(why, "%s: a database, but not weft's history; choose another history.path", store->path);
                 return -EINVAL;
         }
+        if (version < 1) {
+                why_set(why, "%s: its user_version is %lld, which no weft has made; choose another history.path", store->path, (long long)version);
+                return -EINVAL;
+        }
         if (version > SCHEMA_VERSION) {
                 why_set(why, "%s: made by a newer weft (user_version %lld, this one knows %d); install that, or choose another history.path",
                         store->path, (long long)version, SCHEMA_VERSION);
                 return -EPROTO;
         }
+        *ret_version = version;
         return 0;
 }
 
@@ -284,6 +328,10 @@ static int state_load(struct store *store)
         if (r > 0 && value != STORE_NULL && value > store->max_key)
                 store->max_key = value;
         if (r >= 0)
+                r = store_query_int(store, "SELECT max(key) FROM t_events", &value);
+        if (r > 0 && value != STORE_NULL && value > store->max_key)
+                store->max_key = value;
+        if (r >= 0)
                 r = store_query_int(store, "SELECT max(run_id) FROM t_runs", &value);
         if (r >= 0)
                 r = store_query_int(store, "SELECT value FROM t_meta WHERE key = 'hash_key_0'", &key0);
@@ -296,6 +344,7 @@ static int state_load(struct store *store)
 
 static int store_setup(struct store *store, gid_t group, char **why)
 {
+        int64_t version = SCHEMA_VERSION;
         int r;
 
         r = file_prepare(store, group, why);
@@ -308,11 +357,13 @@ static int store_setup(struct store *store, gid_t group, char **why)
         }
         (void)sqlite3_busy_timeout(store->db, STORE_BUSY_MS);
 
-        r = schema_check(store, why);
+        r = schema_check(store, &version, why);
         if (r < 0)
                 return r;
         if (r > 0)
                 r = schema_create(store);
+        else if (version < SCHEMA_VERSION)
+                r = schema_migrate(store, version);
         if (r >= 0)
                 r = store_exec(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;"
                                       "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;"

@@ -105,8 +105,41 @@ struct store_task {
 };
 int store_task(struct store *store, struct store_box *box, const struct store_task *task);
 
-int store_slow_step(struct store *store, struct store_box *box, uint64_t task, int64_t coro_id, const char *name, int64_t ended_ns,
-                    uint64_t took_ns, int64_t context_id, const char *stack);
+struct store_slow_step {
+        uint64_t task;
+        int64_t coro_id;
+        const char *name; /* NULL: "Task-<number>" */
+        int64_t ended_ns;
+        uint64_t took_ns;
+        int64_t context_id;  /* STORE_NULL: could not be read */
+        const char *stack;   /* seen while it ran: one frame a line, innermost first; NULL: none */
+        const char *detail;  /* all that was reported of it then; NULL: nothing */
+        uint64_t delayed;    /* tasks and timers that were due and had to wait for it */
+        uint64_t lag_ns;     /* the longest of them waited so long */
+};
+/* *ret_key: what store_slow_step_detail finds it by. */
+int store_slow_step(struct store *store, struct store_box *box, const struct store_slow_step *step, int64_t *ret_key);
+
+/* What was reported of a step that is in the history already. */
+int store_slow_step_detail(struct store *store, int64_t key, const char *stack, const char *detail);
+
+#define STORE_SLOW_TEXT_SIZE 128
+/* A slow step in one line, as the view events has it. */
+void store_slow_text(uint64_t took_ns, uint64_t delayed, uint64_t lag_ns, char text[static STORE_SLOW_TEXT_SIZE]);
+
+struct store_event {
+        int64_t time_ns;
+        int64_t run_id; /* STORE_NULL: of none, or not known */
+        const char *workload;
+        uint32_t instance; /* 0: of none */
+        const char *kind;
+        const char *task_id, *task; /* NULL: about no task */
+        const char *text;
+        const char *detail;  /* NULL: none */
+        int64_t context_id;  /* STORE_NULL: none */
+};
+int store_event(struct store *store, const struct store_event *event);
+
 int store_gap(struct store *store, const struct store_box *box, int64_t from_ns, int64_t to_ns, uint64_t dropped);
 int store_audit(struct store *store, int64_t time_ns, uid_t uid, pid_t pid, const char *command, const char *target, const char *result);
 

@@ -67,6 +67,8 @@ struct supervisor_options {
         uint64_t settled_ns;                   /* a worker that lived so long begins with the first delay again */
         bool (*debug)(const struct config_workload *workload,
                       void *arg); /* shall it be started in debug mode? NULL: as configured */
+        /* A process was started. May be NULL. */
+        void (*started)(const struct worker *worker, void *arg);
         /* A process has ended; worker->pid still is its own. May be NULL. */
         void (*ended)(const struct worker *worker, const struct worker_end *end, void *arg);
         /* After supervisor_stop: the last process has ended. May be NULL. */

@@ -170,6 +170,23 @@ void varlink_stream(struct varlink_call *call, void (*step)(struct varlink_call 
         call->state = state;
 }
 
+void varlink_wait(struct varlink_call *call)
+{
+        assert(call->active && call->step != NULL);
+        if (call->open)
+                reply_close(call, true);
+        call->waiting = true;
+}
+
+void varlink_wake(struct varlink_call *call)
+{
+        if (!call->active || !call->waiting)
+                return;
+        call->waiting = false;
+        if (varlink_work_later(call->connection) < 0)
+                call->waiting = true; /* the next wake may find memory */
+}
+
 bool varlink_pause(struct varlink_call *call)
 {
         struct varlink_connection *connection = call->connection;
@@ -214,6 +231,11 @@ static bool field_store(const struct varlink_field *field, const json_t *value)
                 if (!json_is_boolean(value))
                         return false;
                 *(bool *)field->ret_value = json_is_true(value);
+                return true;
+        case VARLINK_INT:
+                if (!json_is_integer(value))
+                        return false;
+                *(int64_t *)field->ret_value = json_integer_value(value);
                 return true;
         case VARLINK_FLOAT:
                 if (!json_is_number(value))

@@ -18,7 +18,7 @@ struct varlink_call {
         bool more;
         bool oneway;
         bool open; /* a reply was begun and not ended */
-        bool stepping;
+        bool waiting; /* a stream that has nothing to say: varlink_wake goes on with it */
         json_t *message;    /* holds what the parameters' strings point to */
         json_t *parameters; /* borrowed from it; NULL: none */
         const struct varlink_interface *interface;
@@ -79,6 +79,9 @@ int varlink_dispatch(struct varlink_connection *connection, const char *text, si
 
 /* Runs a stream for a slice. 0 or -ENOMEM. */
 int varlink_call_step(struct varlink_call *call, uint64_t until_ns);
+
+/* Goes on with a call in the loop's next turn. 0 or -ENOMEM. */
+int varlink_work_later(struct varlink_connection *connection);
 
 /* The peer has gone: ends the stream and forgets the call. */
 void varlink_call_drop(struct varlink_call *call);

@@ -201,6 +201,8 @@ static int connection_slice(struct varlink_connection *connection)
         int r;
 
         while (evbuffer_get_length(connection->output) <= limits->output_bytes) {
+                if (connection->call.active && connection->call.waiting)
+                        return 1;
                 if (connection->call.active) {
                         r = varlink_call_step(&connection->call, until_ns);
                         if (r < 0)
@@ -216,10 +218,16 @@ static int connection_slice(struct varlink_connection *connection)
         return 0;
 }
 
+int varlink_work_later(struct varlink_connection *connection)
+{
+        static const struct timeval at_once = {0, 0};
+
+        return event_add(connection->work_event, &at_once) < 0 ? -ENOMEM : 0;
+}
+
 /* Serves for a slice, writes, and sets the events to what comes next. Negative: close. */
 static int connection_work(struct varlink_connection *connection)
 {
-        static const struct timeval at_once = {0, 0};
         bool was_empty = evbuffer_get_length(connection->output) == 0;
         int served = connection_slice(connection), r;
 
@@ -234,7 +242,7 @@ static int connection_work(struct varlink_connection *connection)
                 return -ECONNRESET;
         /* Where too much is queued the write event goes on. A timer, not event_active, which would run before the loop
          * polls again. */
-        if (served == 0 && connection_has_room(connection) && event_add(connection->work_event, &at_once) < 0)
+        if (served == 0 && connection_has_room(connection) && varlink_work_later(connection) < 0)
                 return -ENOMEM;
         return connection_arm(connection);
 }

@@ -100,6 +100,7 @@ bool varlink_call_more(const struct varlink_call *call);
 enum varlink_type {
         VARLINK_STRING, /* const char *, borrowed until the call is done */
         VARLINK_BOOL,   /* bool */
+        VARLINK_INT,    /* int64_t */
         VARLINK_FLOAT,  /* double; an integer will do */
 };
 
@@ -136,6 +137,13 @@ void varlink_invalid_parameter(struct varlink_call *call, const char *parameter)
  */
 void varlink_stream(struct varlink_call *call, void (*step)(struct varlink_call *call, void *state),
                     void (*end)(void *state), void *state);
+
+/*
+ * In a step: there is nothing to say until varlink_wake; the replies so far go out. The step then returns. A call that
+ * does not wait is woken to no effect.
+ */
+void varlink_wait(struct varlink_call *call);
+void varlink_wake(struct varlink_call *call);
 
 /* Is it time to return from a step? Cheap: the clock is read every few calls. */
 bool varlink_pause(struct varlink_call *call);

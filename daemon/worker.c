@@ -210,6 +210,8 @@ void worker_start(struct worker *worker)
                 return;
         }
         message_info("workload '%s' instance %u: started, pid %d", worker->name, worker->instance, (int)pid);
+        if (worker->supervisor->options.started != NULL)
+                worker->supervisor->options.started(worker, worker->supervisor->options.arg);
 }
 
 /* ---- stopping ---- */

@@ -327,7 +327,9 @@ struct bb_task_record {
 struct bb_slow_step_record {
         uint64_t started_ns;
         uint64_t took_ns;
-        uint64_t reserved[9];
+        uint64_t delayed; /* timers that expired and tasks that were ready meanwhile, and had to wait for its end */
+        uint64_t lag_ns;  /* how long the step kept the first of them waiting */
+        uint64_t reserved[7];
 };
 
 struct bb_record {

@@ -143,7 +143,7 @@ static void every_method_of_the_description_is_served(void **state)
                 const char *name = p + strlen("\nmethod ");
                 json_t *answer;
 
-                (void)snprintf(call, sizeof(call), "{\"method\":\"io.weft.Control.%.*s\",\"parameters\":{\"bogus\":1}}",
+                (void)snprintf(call, sizeof(call), "{\"method\":\"io.weft.Control.%.*s\",\"parameters\":{\"bogus\":1},\"more\":true}",
                                (int)strcspn(name, "("), name);
                 answer = ask(base, fd, call);
                 assert_string_equal(json_string_value(json_object_get(answer, "error")), VARLINK_INVALID_PARAMETER);

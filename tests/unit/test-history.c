@@ -194,7 +194,7 @@ static void a_newer_or_another_database_is_refused(void **state)
         struct fixture *fixture = *state;
         struct history *history = NULL;
 
-        execute(fixture->writer, "PRAGMA user_version = 2");
+        execute(fixture->writer, "PRAGMA user_version = 99");
         assert_int_equal(history_open(fixture->path, &history), CTL_FAILED);
         execute(fixture->writer, "PRAGMA user_version = 1; PRAGMA application_id = 0");
         assert_int_equal(history_open(fixture->path, &history), CTL_FAILED);

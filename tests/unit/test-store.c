@@ -133,11 +133,11 @@ static void a_new_database_has_its_version_mode_and_log(void **state)
         open_store(f);
         assert_int_equal(stat(f->path, &st), 0);
         assert_int_equal(st.st_mode & 07777, 0640);
-        assert_string_equal(ask(f->path, "PRAGMA user_version"), "1");
+        assert_string_equal(ask(f->path, "PRAGMA user_version"), "2");
         assert_string_equal(ask(f->path, "PRAGMA journal_mode"), "wal");
         assert_string_equal(ask(f->path, "PRAGMA auto_vacuum"), "2");
         assert_string_equal(ask(f->path, "SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name"),
-                            "audit\ncontext_vars\ncoroutine_minutes\ngaps\nruns\nslow_steps\ntasks");
+                            "audit\ncontext_vars\ncoroutine_minutes\nevents\ngaps\nruns\nslow_steps\ntasks");
         assert_true(store_is_current(f->store));
         f->store = store_close(f->store);
         open_store(f);
@@ -153,7 +153,8 @@ static void the_views_have_the_documented_columns(void **state)
                            " finished, wall_ms, busy_ms, scheduled_ms, idle_ms, steps, max_step_ms, context_id, end_context_id, cancelled_by,"
                            " number, finished_ns FROM tasks");
         (void)ask(f->path, "SELECT context_id, var, type, value FROM context_vars");
-        (void)ask(f->path, "SELECT run_id, workload, task_id, task, started, took_ms, stack, context_id FROM slow_steps");
+        (void)ask(f->path, "SELECT run_id, workload, task_id, task, started, took_ms, stack, context_id, detail, wakes_delayed, worst_lag_ms FROM slow_steps");
+        (void)ask(f->path, "SELECT run_id, workload, time, kind, task_id, task, text, detail, context_id, instance, time_ns FROM events");
         (void)ask(f->path, "SELECT minute, workload, coro, created_where, finished, failed, cancelled, wall_sum_ms, wall_p50_ms, wall_p95_ms, wall_p99_ms,"
                            " wall_max_ms, wall_histogram, busy_sum_ms, scheduled_p99_ms, idle_histogram FROM coroutine_minutes");
         (void)ask(f->path, "SELECT run_id, workload, from_time, to_time, dropped FROM gaps");
@@ -189,7 +190,79 @@ static void a_newer_database_is_refused(void **state)
         open_store(f);
         f->store = store_close(f->store);
         (void)ask(f->path, "PRAGMA user_version = 9");
-        expect_refusal(f, f->path, "made by a newer weft (user_version 9, this one knows 1)");
+        expect_refusal(f, f->path, "made by a newer weft (user_version 9, this one knows 2)");
+}
+
+/* What version 1 lacked is taken out of a new file, with the views that need it. */
+static void make_version_1(struct fixture *f)
+{
+        open_store(f);
+        begin(f, T0);
+        add_task(f, 7, T0, 0);
+        assert_int_equal(store_commit(f->store), 0);
+        f->store = store_close(f->store);
+        (void)ask(f->path, "DROP VIEW events");
+        (void)ask(f->path, "DROP VIEW slow_steps");
+        (void)ask(f->path, "DROP TABLE t_events");
+        (void)ask(f->path, "ALTER TABLE t_slow_steps DROP COLUMN detail");
+        (void)ask(f->path, "ALTER TABLE t_slow_steps DROP COLUMN delayed");
+        (void)ask(f->path, "ALTER TABLE t_slow_steps DROP COLUMN lag_ns");
+        (void)ask(f->path, "CREATE VIEW slow_steps AS SELECT key AS ended_ns, took_ns / 1e6 AS took_ms FROM t_slow_steps");
+        (void)ask(f->path, "INSERT INTO t_slow_steps VALUES (1000, 0, 1, 7, 1, 500000000, 0, NULL, NULL)");
+        (void)ask(f->path, "PRAGMA user_version = 1");
+}
+
+static void an_older_database_is_brought_up_to_date_with_its_rows(void **state)
+{
+        struct fixture *f = *state;
+
+        make_version_1(f);
+        open_store(f);
+        assert_string_equal(ask(f->path, "PRAGMA user_version"), "2");
+        assert_string_equal(ask(f->path, "SELECT count(*) FROM tasks"), "1");
+        assert_string_equal(ask(f->path, "SELECT took_ms || ' ' || (detail IS NULL) || ' ' || (wakes_delayed IS NULL) FROM slow_steps"), "500.0 1 1");
+        assert_string_equal(ask(f->path, "SELECT kind || ' ' || task_id || ' ' || text FROM events"), "slow_step w/7 took 0.500 seconds");
+        assert_string_equal(ask(f->path, "PRAGMA integrity_check"), "ok");
+}
+
+static void a_migration_that_fails_leaves_the_file_as_it_was(void **state)
+{
+        struct fixture *f = *state;
+
+        make_version_1(f);
+        (void)ask(f->path, "CREATE TABLE t_events (in_the_way)");
+        expect_refusal(f, f->path, "already exists");
+        assert_string_equal(ask(f->path, "PRAGMA user_version"), "1");
+        assert_string_equal(ask(f->path, "SELECT count(*) FROM tasks"), "1");
+        assert_string_equal(ask(f->path, "SELECT took_ms FROM slow_steps"), "500.0");
+}
+
+static void events_and_slow_steps_are_one_view_in_the_order_of_time(void **state)
+{
+        struct fixture *f = *state;
+        struct store_slow_step step = { .task = 3, .coro_id = 1, .ended_ns = T0 + 5, .took_ns = 2 * NS_PER_S, .delayed = 4, .lag_ns = NS_PER_S,
+                                        .stack = "sleep", .detail = "#0 sleep" };
+        const struct store_event event = { .time_ns = T0 + 5, .run_id = STORE_NULL, .workload = "web", .instance = 1, .kind = "blocked",
+                                           .task_id = "web/3", .task = "Task-3", .text = "has run for 0.1 s", .detail = "#0 sleep",
+                                           .context_id = STORE_NULL };
+        char text[STORE_SLOW_TEXT_SIZE];
+        int64_t key = 0;
+
+        open_store(f);
+        begin(f, T0);
+        assert_int_equal(store_event(f->store, &event), 0);
+        assert_int_equal(store_event(f->store, &event), 0);
+        assert_int_equal(store_slow_step(f->store, &f->box, &step, &key), 0);
+        assert_int_equal(key, T0 + 5);
+        assert_int_equal(store_slow_step_detail(f->store, key, "poll", "#0 poll"), 0);
+        assert_int_equal(store_commit(f->store), 0);
+        assert_string_equal(ask(f->path, "SELECT group_concat(kind || ' ' || (time_ns % 1000), ', ') FROM (SELECT * FROM events ORDER BY time_ns, kind)"),
+                            "blocked 5, slow_step 5, blocked 6");
+        assert_string_equal(ask(f->path, "SELECT count(DISTINCT time) FROM events"), "1");
+        store_slow_text(step.took_ns, step.delayed, step.lag_ns, text);
+        assert_string_equal(text, "took 2.000 seconds, 4 wakes delayed by up to 1.000 seconds");
+        assert_string_equal(ask(f->path, "SELECT text FROM events WHERE kind = 'slow_step'"), text);
+        assert_string_equal(ask(f->path, "SELECT stack || detail || wakes_delayed || worst_lag_ms FROM slow_steps"), "poll#0 poll41000.0");
 }
 
 static void a_damaged_database_is_refused_and_left_alone(void **state)
@@ -316,6 +389,7 @@ static void rows_older_than_the_limit_go_with_what_only_they_needed(void **state
 {
         struct fixture *f = *state;
         const struct store_limits limits = { .oldest_ns = T0 + 5 * 3600 * NS_PER_S };
+        int64_t key;
 
         open_store(f);
         for (int hour = 0; hour < 10; hour++) {
@@ -324,7 +398,8 @@ static void rows_older_than_the_limit_go_with_what_only_they_needed(void **state
                 begin(f, now);
                 for (uint64_t i = 0; i < 100; i++)
                         add_task(f, (uint64_t)hour * 100 + i, now + (int64_t)i, context_of(f, i % 2 ? "shared" : "other"));
-                assert_int_equal(store_slow_step(f->store, &f->box, 1, 1, NULL, now, 100, 0, NULL), 0);
+                assert_int_equal(store_slow_step(f->store, &f->box, &(struct store_slow_step){ .task = 1, .coro_id = 1, .ended_ns = now, .took_ns = 100 }, &key), 0);
+                assert_int_equal(store_event(f->store, &(struct store_event){ .time_ns = now, .run_id = 1, .kind = "debug", .text = "on", .context_id = STORE_NULL }), 0);
                 assert_int_equal(store_audit(f->store, now, 0, 1, "c", "t", "r"), 0);
                 assert_int_equal(store_gap(f->store, &f->box, now - 1, now, 3), 0);
                 assert_int_equal(store_commit(f->store), 0);
@@ -494,6 +569,9 @@ int main(void)
                 TEST(a_file_that_is_no_database_is_refused_and_left_alone),
                 TEST(somebody_elses_database_is_refused),
                 TEST(a_newer_database_is_refused),
+                TEST(an_older_database_is_brought_up_to_date_with_its_rows),
+                TEST(a_migration_that_fails_leaves_the_file_as_it_was),
+                TEST(events_and_slow_steps_are_one_view_in_the_order_of_time),
                 TEST(a_damaged_database_is_refused_and_left_alone),
                 TEST(places_that_cannot_be_written_are_named),
                 TEST(tasks_that_finish_in_one_nanosecond_keep_their_times),

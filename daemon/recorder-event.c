@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Events as rows, and what was seen of slow steps while they ran.
+ *
+ * An event names a process; its row names a run. The run of a process that has just begun is known when its black box has been
+ * recorded: until then the event waits on the list of rows. A report of a step comes before the step's record, which takes it along;
+ * where it comes after it (the step had ended meanwhile), the row of that step is completed.
+ */
+
+#include "recorder-internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define EVENT_WAIT_NS (2 * NS_PER_S) /* how long an event waits for its run */
+
+/* ---- runs of events ---- */
+
+void run_publish(struct recorder *recorder, pid_t pid, int64_t run_id)
+{
+        unsigned at;
+
+        pthread_mutex_lock(&recorder->lock);
+        at = recorder->next_published++ % RECORDER_N_PUBLISHED;
+        recorder->published[at].pid = pid;
+        recorder->published[at].run_id = run_id;
+        pthread_mutex_unlock(&recorder->lock);
+}
+
+void runs_unpublish(struct recorder *recorder)
+{
+        pthread_mutex_lock(&recorder->lock);
+        memset(recorder->published, 0, sizeof(recorder->published));
+        pthread_mutex_unlock(&recorder->lock);
+}
+
+void events_resolve(struct recorder *recorder, pid_t pid, int64_t run_id)
+{
+        for (struct row *row = recorder->rows; row; row = row->next)
+                if (row->kind == ROW_EVENT && row->pid == pid)
+                        row->event->run_id = run_id;
+}
+
+static int64_t event_run(struct recorder *recorder, const struct row *row)
+{
+        for (const struct run *run = recorder->runs; run; run = run->next)
+                if (run->pid == row->pid && run->run_id != 0)
+                        return run->run_id;
+        return row->event->run_id != 0 ? row->event->run_id : recorder_run_id(recorder, row->pid);
+}
+
+/* ---- rows ---- */
+
+struct row_event *row_event_free(struct row_event *event)
+{
+        if (!event)
+                return NULL;
+        if (event->with_context)
+                reader_context_deinit(&event->context);
+        free(event->workload);
+        free(event->kind);
+        free(event->task_id);
+        free(event->task);
+        free(event->text);
+        free(event->detail);
+        free(event);
+        return NULL;
+}
+
+static int event_write(struct recorder *recorder, struct row *row)
+{
+        const struct row_event *e = row->event;
+        int64_t run_id = row->pid > 0 ? event_run(recorder, row) : 0;
+        struct store_event event = {
+                .time_ns = e->time_ns,
+                .run_id = run_id != 0 ? run_id : STORE_NULL,
+                .workload = e->workload,
+                .instance = e->instance,
+                .kind = e->kind,
+                .task_id = e->task_id,
+                .task = e->task,
+                .text = e->text,
+                .detail = e->detail,
+                .context_id = STORE_NULL,
+        };
+        int r = 0;
+
+        if (row->pid > 0 && run_id == 0 && !recorder->draining && recorder->now_ns < e->mono_ns + EVENT_WAIT_NS)
+                return 0;
+        if (e->with_context)
+                r = store_context(recorder->store, &e->context, &event.context_id);
+        if (r >= 0)
+                r = store_event(recorder->store, &event);
+        row->written = r >= 0;
+        return r;
+}
+
+int events_record(struct recorder *recorder)
+{
+        int r = 0;
+
+        for (struct row *row = recorder->rows; row && r >= 0; row = row->next)
+                if (row->kind == ROW_EVENT)
+                        r = event_write(recorder, row);
+        return r;
+}
+
+/* ---- steps in flight ---- */
+
+void step_forget(struct step_seen *step)
+{
+        free(step->stack);
+        free(step->detail);
+        *step = (struct step_seen){ 0 };
+}
+
+void step_take(struct recorder *recorder, const char *box_name, struct step_seen *step)
+{
+        for (struct box *box = recorder->boxes; box; box = box->next) {
+                if (strcmp(reader_name(box->reader), box_name) != 0)
+                        continue;
+                step_forget(&box->seen);
+                box->seen = *step;
+                *step = (struct step_seen){ 0 };
+                return;
+        }
+}
+
+bool step_is_late(const struct box *box)
+{
+        return box->seen.task != 0 && !box->seen.stored && box->seen.task == box->slow.task && box->seen.started_ns == box->slow.started_ns;
+}
+
+int step_record_late(struct recorder *recorder, struct box *box)
+{
+        if (!step_is_late(box))
+                return 0;
+        box->seen.stored = true;
+        return store_slow_step_detail(recorder->store, box->slow.key, box->seen.stack, box->seen.detail);
+}
+
+/* ---- slow steps ---- */
+
+void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, uint64_t started_ns, int64_t key)
+{
+        struct slow_told *told;
+
+        box->slow.task = step->task;
+        box->slow.started_ns = started_ns;
+        box->slow.key = key;
+        if (!recorder->slow_fn)
+                return;
+        if (recorder->n_slow == RECORDER_N_SLOW) {
+                recorder->n_slow_more++;
+                return;
+        }
+        told = &recorder->slow[recorder->n_slow++];
+        *told = (struct slow_told){ .time_ns = step->ended_ns, .run_id = box->going.run_id, .box = box, .task = step->task,
+                                    .name = step->name ? strdup(step->name) : NULL,
+                                    .detail = step->detail ? strdup(step->detail) : NULL };
+        store_slow_text(step->took_ns, step->delayed, step->lag_ns, told->text);
+}
+
+void slow_forget(struct recorder *recorder)
+{
+        for (unsigned i = 0; i < recorder->n_slow; i++) {
+                free(recorder->slow[i].name);
+                free(recorder->slow[i].detail);
+        }
+        recorder->n_slow = recorder->n_slow_more = 0;
+}
+
+void slow_tell(struct recorder *recorder)
+{
+        for (unsigned i = 0; i < recorder->n_slow; i++) {
+                const struct slow_told *told = &recorder->slow[i];
+                const struct bb_header *header = reader_header(told->box->reader);
+                const struct recorder_slow slow = {
+                        .time_ns = told->time_ns,
+                        .run_id = told->run_id,
+                        .workload = header->workload,
+                        .instance = header->instance,
+                        .loop = header->loop,
+                        .task = told->task,
+                        .task_name = told->name,
+                        .text = told->text,
+                        .detail = told->detail,
+                        .n_more = i + 1 == recorder->n_slow ? recorder->n_slow_more : 0,
+                };
+
+                recorder->slow_fn(&slow, recorder->slow_arg);
+        }
+        slow_forget(recorder);
+}
