@@ -175,6 +175,22 @@ ssize_t guard_find_word(const void *source, size_t stride, size_t n, uint64_t va
         return (ssize_t)i;
 }
 
+ssize_t guard_find_bit(const void *source, size_t stride, size_t n, uint64_t mask)
+{
+        const uint8_t *at = source;
+        size_t i;
+
+        GUARD_ENTER();
+        for (i = 0; i < n; i++) {
+                uint32_t bit = (uint32_t)__atomic_load_n((const uint64_t *)(const void *)(at + i * stride), __ATOMIC_RELAXED);
+
+                if (bit < 64 && (mask >> bit & 1) != 0)
+                        break;
+        }
+        guard_leave();
+        return (ssize_t)i;
+}
+
 int guard_store(void *destination, const void *source, size_t bytes)
 {
         uint64_t *to = destination;

@@ -30,6 +30,9 @@ int guard_load_counted(void *destination, const void *source, size_t bytes);
 /* Index of the first of n words, stride bytes apart, that equals value; n: none; or -EIO. */
 ssize_t guard_find_word(const void *source, size_t stride, size_t n, uint64_t value);
 
+/* … whose low half, a small number, is the number of a bit that is set in mask. */
+ssize_t guard_find_bit(const void *source, size_t stride, size_t n, uint64_t mask);
+
 int guard_store(void *destination, const void *source, size_t bytes);
 
 /* One word, with release order. */

@@ -171,6 +171,33 @@ int reader_find(struct reader *reader, uint64_t number, uint32_t *ret_index, str
         return -ENOENT;
 }
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && offsetof(struct bb_slot, wait) % 8 == 0, "wait is the low half of its word");
+
+int reader_find_waiting(struct reader *reader, uint32_t from, uint32_t end, uint64_t kinds, uint32_t *ret_index, struct bb_slot *ret_slot)
+{
+        if (end > reader->header.n_slots)
+                end = reader->header.n_slots;
+        for (; from < end; from++) {
+                const uint8_t *waits = (const uint8_t *)slot_at(reader, from) + offsetof(struct bb_slot, wait);
+                ssize_t i = guard_find_bit(waits, sizeof(struct bb_slot), end - from, kinds);
+                int r;
+
+                if (i < 0)
+                        return (int)i;
+                from += (uint32_t)i;
+                if (from >= end)
+                        break;
+                r = reader_slot(reader, from, ret_slot);
+                if (r < 0)
+                        return r;
+                if (r != READER_FREE && ret_slot->state == BB_TASK_WAITING && ret_slot->wait < 64 && (kinds >> ret_slot->wait & 1) != 0) {
+                        *ret_index = from;
+                        return r;
+                }
+        }
+        return -ENOENT;
+}
+
 /* ---- coroutines ---- */
 
 static const void *coro_at(const struct reader *reader, uint32_t index)

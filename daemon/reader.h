@@ -52,6 +52,12 @@ enum reader_quality {
 /* Slot index (< loop.n_slots_used). Returns an enum reader_quality, or -EINVAL, -EIO. */
 int reader_slot(struct reader *reader, uint32_t index, struct bb_slot *ret_slot);
 
+/*
+ * The first slot from index `from` on, before `end`, whose task waits for one of a set of things: bit BB_WAIT_… of kinds. Its quality, never
+ * READER_FREE, and *ret_index; -ENOENT: there is none; -EIO. Cheap where there are few: of the others one word is looked at.
+ */
+int reader_find_waiting(struct reader *reader, uint32_t from, uint32_t end, uint64_t kinds, uint32_t *ret_index, struct bb_slot *ret_slot);
+
 /* The slot of task number: its quality (never READER_FREE), or -ENOENT, -EIO. */
 int reader_find(struct reader *reader, uint64_t number, uint32_t *ret_index, struct bb_slot *ret_slot);
 
