@@ -333,8 +333,9 @@ int arguments_parse(const struct ctl_command *const *commands, int argc, char **
                 return CTL_DONE;
         }
 
-        struct parser own = {.command = args.command, .args = &args, .letters = ":"};
+        struct parser own = {.command = args.command, .args = &args, .letters = ""};
 
+        (void)snprintf(own.letters, sizeof own.letters, "%s:", args.command->program ? "+" : "");
         parser_add(&own, args.command->options);
         parser_add(&own, global_options);
 

@@ -15,6 +15,7 @@ extern const struct ctl_command cmd_history_slow;
 extern const struct ctl_command cmd_history_sql;
 extern const struct ctl_command cmd_history_summary;
 extern const struct ctl_command cmd_history_tasks;
+extern const struct ctl_command cmd_run;
 extern const struct ctl_command cmd_set_debug;
 extern const struct ctl_command cmd_status;
 extern const struct ctl_command cmd_tasks_cancel;

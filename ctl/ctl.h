@@ -37,6 +37,9 @@ struct ctl_args {
         const char *kind;
         const char *reason;
         const char *database;
+        const char *history;
+        bool debug;
+        bool quiet;
         bool csv;
         bool follow;
         bool watch;
@@ -83,6 +86,7 @@ struct ctl_command {
         const char *words;    /* how the positional arguments read in help; NULL: none */
         int n_words_min;
         int n_words_max;
+        bool program; /* the words are another program's: its options are not ours */
         const char *summary;
         const char *details;  /* further lines of help, or NULL */
         const struct ctl_option *options; /* ended by one without a name; NULL: none */
@@ -103,7 +107,10 @@ struct ctl_command {
 /* Says "weftctl: " and the text, made safe for a terminal, on stderr as one line; returns code. */
 int ctl_error(enum ctl_exit code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* As ctl_error, for remarks that do not change how it ends. */
+/* As ctl_error, for what a command has to say on stderr beside its output. */
+void ctl_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Likewise, for remarks that do not change how it ends. */
 void ctl_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Exit codes: CTL_USAGE when text is not one of the words (ended by NULL), which it lists. text NULL is fine. */

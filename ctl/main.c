@@ -26,6 +26,7 @@ static const struct ctl_command *const commands[] = {
         &cmd_workloads_stop,
         &cmd_workloads_restart,
         &cmd_events,
+        &cmd_run,
         &cmd_history_tasks,
         &cmd_history_slow,
         &cmd_history_summary,

@@ -23,16 +23,23 @@
 static char stdout_buffer[BUFFER_BYTES];
 static bool is_terminal;
 static bool has_colour;
+static struct sigaction pipe_before; /* SIGPIPE's, as we were started with */
 static int first_error; /* errno of the first write that failed */
 
 void output_init(void)
 {
         const char *no_colour = getenv("NO_COLOR"), *term = getenv("TERM");
 
+        (void)sigaction(SIGPIPE, NULL, &pipe_before);
         (void)signal(SIGPIPE, SIG_IGN); /* a reader that has gone is an error of write, and ends the program in order */
         (void)setvbuf(stdout, stdout_buffer, _IOFBF, sizeof stdout_buffer);
         is_terminal = isatty(STDOUT_FILENO);
         has_colour = is_terminal && !(no_colour && *no_colour) && term && strcmp(term, "dumb") != 0;
+}
+
+void output_restore_sigpipe(void)
+{
+        (void)sigaction(SIGPIPE, &pipe_before, NULL);
 }
 
 bool output_is_terminal(void)
@@ -209,6 +216,15 @@ int ctl_error(enum ctl_exit code, const char *format, ...)
         say("weftctl: ", format, ap);
         va_end(ap);
         return code;
+}
+
+void ctl_say(const char *format, ...)
+{
+        va_list ap;
+
+        va_start(ap, format);
+        say("weftctl: ", format, ap);
+        va_end(ap);
 }
 
 void ctl_note(const char *format, ...)

@@ -26,6 +26,9 @@ enum output_style {
 /* Once, at the start: takes the buffer, asks whether stdout is a terminal and may have colour. SIGPIPE is ignored from then on. */
 void output_init(void);
 
+/* For a child before exec: SIGPIPE is as it was before output_init. */
+void output_restore_sigpipe(void);
+
 bool output_is_terminal(void);
 unsigned output_rows(void); /* of the terminal; 0: it is none */
 

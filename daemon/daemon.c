@@ -11,6 +11,7 @@
 
 #include "daemon.h"
 
+#include "closed.h"
 #include "configuration.h"
 #include "control.h"
 #include "directories.h"
@@ -19,17 +20,16 @@
 #include "notify.h"
 #include "reader.h"
 #include "recorder.h"
+#include "single.h"
 #include "supervisor.h"
 #include "watch.h"
 
 #include <errno.h>
 #include <event2/event.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include <weft/debug.h>
@@ -38,12 +38,6 @@
 #define TICK_NS 1000000000U
 #define N_SIGNALS 3
 
-/* Names of boxes that the recorder is done with, on their way to the main thread. */
-struct closed {
-        struct closed *next;
-        char name[];
-};
-
 struct daemon {
         const struct daemon_options *options;
         struct event_base *base;
@@ -51,6 +45,7 @@ struct daemon {
         char *runtime_directory, *state_directory, *database, *socket_path;
         int lock_fd;
         int history_lock_fd;
+        struct single *single; /* NULL: there is a configuration */
         struct supervisor *supervisor;
         struct watch *watch;
         struct recorder *recorder;
@@ -59,11 +54,20 @@ struct daemon {
         bool recording;   /* the recorder's thread runs */
         bool owns_socket; /* not systemd's */
         bool stopping;
-        struct event *signals[N_SIGNALS], *tick, *closed_event;
-        int closed_fd;
-        pthread_mutex_t closed_lock;
-        struct closed *closed; /* under closed_lock */
+        struct event *signals[N_SIGNALS], *tick;
+        struct closed *closed;
 };
+
+/* Says why, and gives r back. */
+static int failed(int r, const char *what, char *why)
+{
+        if (why != NULL)
+                message_error("%s", why);
+        else
+                message_error("%s: %s", what, strerror(-r));
+        free(why);
+        return r;
+}
 
 /* ---- configuration ---- */
 
@@ -98,6 +102,32 @@ static void daemon_reload(struct daemon *daemon)
         daemon->config = config;
         message_notice("configuration reloaded: %zu workloads", config->n_workloads);
         notify_ready();
+}
+
+static int daemon_configure(struct daemon *daemon)
+{
+        char *why;
+        int r;
+
+        if (daemon->options->single.fd == 0) {
+                r = config_load(daemon->options->config_file, &daemon->config, &why);
+                return r < 0 ? failed(r, "the configuration", why) : 0;
+        }
+        notify_off(); /* what systemd wants to hear, and what it passes, is the program's */
+        r = single_new(&daemon->options->single, &daemon->single);
+        if (r == 0) {
+                daemon->config = single_config(daemon->single);
+                r = daemon->config != NULL ? 0 : -ENOMEM;
+        }
+        return r < 0 ? failed(r, "--single", NULL) : 0;
+}
+
+static void daemon_stop(struct daemon *daemon)
+{
+        if (daemon->stopping)
+                return;
+        daemon->stopping = true;
+        supervisor_stop(daemon->supervisor);
 }
 
 /* ---- what the parts tell each other ---- */
@@ -178,6 +208,10 @@ static void ended_cb(const struct worker *worker, const struct worker_end *end, 
         else
                 recorder_run_without_box(daemon->recorder, worker->name, worker->instance, worker->pid,
                                          worker->started_real_ns, end->how, end->exit_code, end->signal);
+        if (daemon->single != NULL) {
+                single_ended(daemon->single, worker, end);
+                daemon_stop(daemon);
+        }
 }
 
 static void stopped_cb(void *arg)
@@ -191,32 +225,15 @@ static void stopped_cb(void *arg)
 static void closed_cb(const char *box_name, void *arg)
 {
         struct daemon *daemon = arg;
-        size_t n = strlen(box_name) + 1;
-        struct closed *closed = malloc(sizeof(*closed) + n);
 
-        if (closed == NULL)
-                return;
-        memcpy(closed->name, box_name, n);
-        pthread_mutex_lock(&daemon->closed_lock);
-        closed->next = daemon->closed;
-        daemon->closed = closed;
-        pthread_mutex_unlock(&daemon->closed_lock);
-        (void)eventfd_write(daemon->closed_fd, 1); /* only fails when it is full of wakeups */
+        closed_push(daemon->closed, box_name);
 }
 
-static void take_closed(struct daemon *daemon)
+static void remove_cb(const char *box_name, void *arg)
 {
-        struct closed *closed, *next;
+        struct daemon *daemon = arg;
 
-        pthread_mutex_lock(&daemon->closed_lock);
-        closed = daemon->closed;
-        daemon->closed = NULL;
-        pthread_mutex_unlock(&daemon->closed_lock);
-        for (; closed != NULL; closed = next) {
-                next = closed->next;
-                watch_remove(daemon->watch, closed->name);
-                free(closed);
-        }
+        watch_remove(daemon->watch, box_name);
 }
 
 /* The recorder's thread. */
@@ -246,15 +263,6 @@ static void slow_cb(const struct recorder_slow *slow, void *arg)
         events_add(daemon->events, &event);
 }
 
-static void closed_event_cb(evutil_socket_t fd, short what, void *arg)
-{
-        eventfd_t n;
-
-        (void)what;
-        (void)eventfd_read(fd, &n); /* how many does not matter */
-        take_closed(arg);
-}
-
 /* ---- events ---- */
 
 static void tick_cb(evutil_socket_t fd, short what, void *arg)
@@ -281,10 +289,18 @@ static void signal_cb(evutil_socket_t number, short what, void *arg)
                 supervisor_kill(daemon->supervisor);
                 return;
         }
-        daemon->stopping = true;
         message_notice("%s: stopping", number == SIGTERM ? "SIGTERM" : "SIGINT");
         notify_stopping();
-        supervisor_stop(daemon->supervisor);
+        daemon_stop(daemon);
+}
+
+/* weftctl run is gone. */
+static void gone_cb(void *arg)
+{
+        struct daemon *daemon = arg;
+
+        message_warning("weftctl is gone: the program is stopped");
+        daemon_stop(daemon);
 }
 
 static int add_events(struct daemon *daemon)
@@ -295,32 +311,18 @@ static int add_events(struct daemon *daemon)
         struct timeval tick = {.tv_sec = (time_t)(tick_ns / 1000000000U),
                                .tv_usec = (suseconds_t)(tick_ns % 1000000000U / 1000U)};
 
-        for (int i = 0; i < N_SIGNALS; i++) {
+        for (int i = 0; i < N_SIGNALS && daemon->single == NULL; i++) {
                 daemon->signals[i] = evsignal_new(daemon->base, numbers[i], signal_cb, daemon);
                 if (daemon->signals[i] == NULL || event_add(daemon->signals[i], NULL) < 0)
                         return -ENOMEM;
         }
         daemon->tick = event_new(daemon->base, -1, EV_PERSIST, tick_cb, daemon);
-        daemon->closed_event =
-                event_new(daemon->base, daemon->closed_fd, EV_READ | EV_PERSIST, closed_event_cb, daemon);
-        if (daemon->tick == NULL || event_add(daemon->tick, &tick) < 0 || daemon->closed_event == NULL ||
-            event_add(daemon->closed_event, NULL) < 0)
+        if (daemon->tick == NULL || event_add(daemon->tick, &tick) < 0)
                 return -ENOMEM;
         return 0;
 }
 
 /* ---- start ---- */
-
-/* Says why, and gives r back. */
-static int failed(int r, const char *what, char *why)
-{
-        if (why != NULL)
-                message_error("%s", why);
-        else
-                message_error("%s: %s", what, strerror(-r));
-        free(why);
-        return r;
-}
 
 static int take_directories(struct daemon *daemon)
 {
@@ -334,7 +336,9 @@ static int take_directories(struct daemon *daemon)
                                       &why);
         if (r < 0)
                 return failed(r, "directories", why);
-        if (daemon->config->history_path != NULL)
+        if (daemon->options->history != NULL)
+                daemon->database = strdup(daemon->options->history);
+        else if (daemon->config->history_path != NULL)
                 daemon->database = strdup(daemon->config->history_path);
         else if (asprintf(&daemon->database, "%s/history.db", daemon->state_directory) < 0)
                 daemon->database = NULL;
@@ -393,6 +397,7 @@ static int make_parts(struct daemon *daemon)
         supervisor.started = started_cb;
         supervisor.ended = ended_cb;
         supervisor.stopped = stopped_cb;
+        supervisor.foreground = daemon->single != NULL ? single_signals(daemon->single) : NULL;
         supervisor.arg = daemon;
         r = supervisor_new(&supervisor, &daemon->supervisor);
         if (r == 0)
@@ -459,25 +464,24 @@ static void log_cb(enum weft_log_level level, const char *text, void *arg)
 static int daemon_start(struct daemon *daemon)
 {
         struct event_config *event_config = event_config_new();
-        char *why;
-        int r = config_load(daemon->options->config_file, &daemon->config, &why);
+        int r = daemon_configure(daemon);
 
         if (r < 0) {
                 if (event_config != NULL)
                         event_config_free(event_config);
-                return failed(r, "the configuration", why);
+                return r;
         }
         (void)signal(SIGPIPE, SIG_IGN);
         weft_log_set_level(WEFT_LOG_INFO);
         weft_log_set_function(log_cb, NULL);
-        raise_descriptor_limit();
+        if (daemon->single == NULL)
+                raise_descriptor_limit();
         if (event_config != NULL) {
                 (void)event_config_set_flag(event_config, EVENT_BASE_FLAG_PRECISE_TIMER);
                 daemon->base = event_base_new_with_config(event_config);
                 event_config_free(event_config);
         }
-        daemon->closed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (daemon->base == NULL || daemon->closed_fd < 0)
+        if (daemon->base == NULL || closed_new(daemon->base, remove_cb, daemon, &daemon->closed) < 0)
                 return failed(-ENOMEM, "the event loop", NULL);
 
         r = take_directories(daemon);
@@ -493,9 +497,11 @@ static int daemon_start(struct daemon *daemon)
                 (void)failed(r, daemon->runtime_directory, NULL);
         if (r < 0)
                 return r;
+        if (daemon->single != NULL && single_listen(daemon->single, daemon->base, daemon->supervisor, gone_cb, daemon) < 0)
+                return failed(-ENOMEM, "the event loop", NULL);
         if (supervisor_apply(daemon->supervisor, daemon->config) < 0)
                 return failed(-ENOMEM, "workloads", NULL);
-        return 0;
+        return daemon->single == NULL || single_started(daemon->single) ? 0 : -ECHILD;
 }
 
 /* ---- end ---- */
@@ -530,21 +536,20 @@ static int daemon_end(struct daemon *daemon)
         recorder_free(daemon->recorder);
         daemon->events = events_free(daemon->events);
         if (daemon->watch != NULL)
-                take_closed(daemon);
+                closed_take(daemon->closed);
         watch_free(daemon->watch);
         for (int i = 0; i < N_SIGNALS; i++)
                 free_event(daemon->signals[i]);
         free_event(daemon->tick);
-        free_event(daemon->closed_event);
+        closed_free(daemon->closed);
         if (daemon->base != NULL)
                 event_base_free(daemon->base);
-        if (daemon->closed_fd >= 0)
-                close(daemon->closed_fd);
         if (daemon->lock_fd >= 0)
                 close(daemon->lock_fd);
         if (daemon->history_lock_fd >= 0)
                 close(daemon->history_lock_fd);
         config_free(daemon->config);
+        single_free(daemon->single);
         free(daemon->runtime_directory);
         free(daemon->state_directory);
         free(daemon->database);
@@ -556,9 +561,7 @@ int daemon_run(const struct daemon_options *options)
 {
         struct daemon daemon = {.options = options,
                                 .lock_fd = -1,
-                                .history_lock_fd = -1,
-                                .closed_fd = -1,
-                                .closed_lock = PTHREAD_MUTEX_INITIALIZER};
+                                .history_lock_fd = -1};
         int r = daemon_start(&daemon), end;
 
         if (r == 0) {

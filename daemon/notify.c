@@ -13,26 +13,37 @@
 #ifdef HAVE_LIBSYSTEMD
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+static bool off;
+
+void notify_off(void)
+{
+        off = true;
+}
+
 void notify_ready(void)
 {
-        (void)sd_notify(0, "READY=1");
+        if (!off)
+                (void)sd_notify(0, "READY=1");
 }
 
 void notify_reloading(void)
 {
-        (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
-                         (unsigned long long)(clock_gettime_ns(CLOCK_MONOTONIC) / 1000));
+        if (!off)
+                (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+                                 (unsigned long long)(clock_gettime_ns(CLOCK_MONOTONIC) / 1000));
 }
 
 void notify_stopping(void)
 {
-        (void)sd_notify(0, "STOPPING=1");
+        if (!off)
+                (void)sd_notify(0, "STOPPING=1");
 }
 
 void notify_status(const char *format, ...)
@@ -43,25 +54,27 @@ void notify_status(const char *format, ...)
         va_start(arguments, format);
         (void)vsnprintf(text, sizeof(text), format, arguments);
         va_end(arguments);
-        (void)sd_notifyf(0, "STATUS=%s", text);
+        if (!off)
+                (void)sd_notifyf(0, "STATUS=%s", text);
 }
 
 uint64_t notify_watchdog_ns(void)
 {
         uint64_t usec;
 
-        return sd_watchdog_enabled(0, &usec) > 0 ? usec * 1000 / 2 : 0;
+        return !off && sd_watchdog_enabled(0, &usec) > 0 ? usec * 1000 / 2 : 0;
 }
 
 void notify_alive(void)
 {
-        (void)sd_notify(0, "WATCHDOG=1");
+        if (!off)
+                (void)sd_notify(0, "WATCHDOG=1");
 }
 
 int notify_listen_fd(void)
 {
         char **names = NULL;
-        int n = sd_listen_fds_with_names(1, &names), chosen = -ENOENT;
+        int n = off ? 0 : sd_listen_fds_with_names(1, &names), chosen = -ENOENT;
 
         for (int i = 0; i < n; i++) {
                 int fd = SD_LISTEN_FDS_START + i;
@@ -86,6 +99,8 @@ int notify_listen_fd(void)
 }
 
 #else
+
+void notify_off(void) {}
 
 void notify_ready(void) {}
 

@@ -6,6 +6,9 @@
 
 #include <stdint.h>
 
+/* From now on nothing is said or taken: what is there is another's. */
+void notify_off(void);
+
 void notify_ready(void);
 void notify_reloading(void);
 void notify_stopping(void);

@@ -46,10 +46,16 @@ __attribute__((noreturn)) static void child_fail(int pipe_fd, enum step step)
         _exit(127);
 }
 
-static void child_reset_signals(void)
+static void child_reset_signals(const struct process_signals *foreground)
 {
         struct sigaction action = {.sa_handler = SIG_DFL};
         sigset_t none;
+
+        if (foreground != NULL) {
+                (void)sigaction(SIGPIPE, &foreground->pipe, NULL);
+                (void)sigprocmask(SIG_SETMASK, &foreground->mask, NULL);
+                return;
+        }
 
         for (int i = 1; i < NSIG; i++)
                 (void)sigaction(i, &action, NULL); /* KILL, STOP and libc's own cannot be set: fine */
@@ -59,20 +65,23 @@ static void child_reset_signals(void)
 
 __attribute__((noreturn)) static void child_run(const struct process_options *options, pid_t parent, int pipe_fd)
 {
-        int null_fd;
+        bool foreground = options->foreground != NULL;
 
-        if (setpgid(0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
+        if ((!foreground && setpgid(0, 0) < 0) || prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
                 child_fail(pipe_fd, STEP_PREPARE);
         if (getppid() != parent) /* it died before prctl */
                 _exit(127);
-        null_fd = open("/dev/null", O_RDONLY);
-        if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0)
-                child_fail(pipe_fd, STEP_PREPARE);
-        if (null_fd > STDERR_FILENO)
-                (void)close(null_fd);
+        if (!foreground) {
+                int null_fd = open("/dev/null", O_RDONLY);
+
+                if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0)
+                        child_fail(pipe_fd, STEP_PREPARE);
+                if (null_fd > STDERR_FILENO)
+                        (void)close(null_fd);
+        }
         if (options->directory != NULL && chdir(options->directory) < 0)
                 child_fail(pipe_fd, STEP_DIRECTORY);
-        child_reset_signals();
+        child_reset_signals(options->foreground);
         (void)execve(options->path, options->arguments, options->environment);
         child_fail(pipe_fd, STEP_EXECUTE);
 }

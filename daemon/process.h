@@ -4,20 +4,28 @@
 
 /* Starting a worker's process, and where its program is found. */
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+
+/* What a process that is to stand in our place needs of us: how signals were before we changed it. */
+struct process_signals {
+        sigset_t mask;
+        struct sigaction pipe; /* SIGPIPE's */
+};
 
 struct process_options {
         const char *path;         /* of the program */
         char *const *arguments;   /* argv, NULL-terminated */
         char *const *environment; /* envp, NULL-terminated */
         const char *directory;    /* NULL: as here */
+        const struct process_signals *foreground; /* not NULL: stdin, process group and signals are as ours were */
 };
 
 /*
- * Starts a program in a process group of its own, with default signals, stdin from /dev/null, stdout and stderr as
- * ours. Returns when it has been executed: 0; or a negative errno, with *ret_step saying what failed ("run", "enter its
+ * Starts a program: in a process group of its own, with default signals, stdin from /dev/null, stdout and stderr as
+ * ours; or in the foreground. Returns when it has been executed: 0; or a negative errno, with *ret_step saying what failed ("run", "enter its
  * directory"). The caller reaps the process through ret_pidfd, which it owns. It gets SIGTERM when this process dies.
  */
 int process_start(const struct process_options *options, pid_t *ret_pid, int *ret_pidfd, const char **ret_step);

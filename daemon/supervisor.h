@@ -53,6 +53,7 @@ struct worker {
         uint64_t delay_ns;      /* the last one; 0: none since it lived long enough */
         uint64_t restarts;
         char last_exit[160]; /* "" : none yet */
+        int start_error;     /* a negative errno: why it could not be started the last time */
 };
 
 struct worker_end {
@@ -64,6 +65,7 @@ struct supervisor_options {
         struct event_base *base;
         const char *directory;                 /* of the black boxes */
         uint64_t first_delay_ns, max_delay_ns; /* between starts */
+        const struct process_signals *foreground; /* not NULL: the one worker stands in our place, and weftctl says how it went */
         uint64_t settled_ns;                   /* a worker that lived so long begins with the first delay again */
         bool (*debug)(const struct config_workload *workload,
                       void *arg); /* shall it be started in debug mode? NULL: as configured */

@@ -124,12 +124,13 @@ static int worker_execute(struct worker *worker, pid_t *ret_pid, int *ret_pidfd,
         static const char *const without[] = {"WEFT_DEBUG",    "WEFT_BLACKBOX_DIR", "NOTIFY_SOCKET",
                                               "WATCHDOG_USEC", "WATCHDOG_PID",      "LISTEN_FDS",
                                               "LISTEN_PID",    "LISTEN_FDNAMES",    NULL};
+        static const char *const nothing[] = {NULL};
         const struct supervisor_options *options = &worker->supervisor->options;
         const char *program = worker->config->command[0], *step = "run";
         bool debug = options->debug != NULL ? options->debug(worker->config, options->arg)
                                             : config_workload_debug(worker->supervisor->config, worker->config);
         char **variables = worker_variables(worker, debug), **arguments = NULL, *path = NULL, *module = NULL;
-        char **environment = variables != NULL ? process_environment(without, variables) : NULL;
+        char **environment = variables != NULL ? process_environment(options->foreground != NULL ? nothing : without, variables) : NULL;
         int r = environment != NULL ? worker_command(worker, &arguments, &path, &module) : -ENOMEM;
 
         if (r == -ENOENT) {
@@ -144,7 +145,8 @@ static int worker_execute(struct worker *worker, pid_t *ret_pid, int *ret_pidfd,
                 r = process_start(&(struct process_options){.path = path,
                                                             .arguments = arguments,
                                                             .environment = environment,
-                                                            .directory = worker->config->directory},
+                                                            .directory = worker->config->directory,
+                                                            .foreground = options->foreground},
                                   ret_pid, ret_pidfd, &step);
                 if (r < 0)
                         (void)snprintf(text, size, "cannot %s '%s': %s", step, path, strerror(-r));
@@ -186,10 +188,10 @@ void worker_start(struct worker *worker)
         worker->again = false;
         worker->seen_box = false;
 
-        r = worker_execute(worker, &pid, &pidfd, text, sizeof(text));
+        r = worker->start_error = worker_execute(worker, &pid, &pidfd, text, sizeof(text));
         if (r < 0) {
                 /* Said once, not at every attempt. */
-                if (worker->state != WORKER_FAILED || strcmp(worker->last_exit, text) != 0)
+                if (worker->supervisor->options.foreground == NULL && (worker->state != WORKER_FAILED || strcmp(worker->last_exit, text) != 0))
                         message_error("workload '%s': %s (%s)", worker->name, text, worker->config->where);
                 (void)snprintf(worker->last_exit, sizeof(worker->last_exit), "%s", text);
                 if (worker->config->restart == CONFIG_RESTART_NO)
@@ -318,7 +320,7 @@ static bool worker_next(struct worker *worker, const struct worker_end *end, uin
 
 static void worker_say(const struct worker *worker, bool asked, const struct worker_end *end, pid_t pid)
 {
-        bool bad = !asked && (end->how != RECORDER_EXITED || end->exit_code != 0);
+        bool bad = !asked && worker->supervisor->options.foreground == NULL && (end->how != RECORDER_EXITED || end->exit_code != 0);
         char plan[64] = "";
 
         if (worker->state == WORKER_WAITING)
