@@ -18,6 +18,11 @@
 
 #include <string.h>
 
+uint64_t clock_now_slow(void)
+{
+        return clock_gettime_ns(CLOCK_MONOTONIC);
+}
+
 #if defined(__x86_64__)
 
 #include <cpuid.h>

@@ -2,117 +2,88 @@
 #ifndef WEFT_SWITCH_AARCH64_H
 #define WEFT_SWITCH_AARCH64_H
 
-/* The switch of aarch64, a part of switch.c, which says why it is as it is. SWITCH_SYMBOL: the name to give it. */
+/* The switch of aarch64, a part of switch.h, which says what it keeps; switch.c says why it is as it is. */
 
-#include <stdint.h>
+#define FIBER_CONTROL_DEFAULT 0
 
-#define STRINGIFY_(x) #x
-#define STRINGIFY(x) STRINGIFY_(x)
-
-#define FRAME_SIZE FIBER_AARCH64_SIZE
-#define FRAME_PC FIBER_AARCH64_PC
-#define FRAME_ENTRY 0 /* x19 */
-#define FRAME_CONTROL 160
-#define CONTROL_DEFAULT 0
-
+/* In pages built for BTI br may only lead to a landing pad; ret may lead anywhere. */
 #if defined(__ARM_FEATURE_BTI_DEFAULT)
-#define GO_ON "ret x30\n"
+#define FIBER_GO_ON "ret"
 #else
-#define GO_ON "br x30\n"
+#define FIBER_GO_ON "br"
 #endif
 
-__asm__(
-        "       .pushsection .text\n"
-        "       .p2align 5\n"
-        "       .globl " SWITCH_SYMBOL "\n"
-        "       .hidden " SWITCH_SYMBOL "\n"
-        "       .type " SWITCH_SYMBOL ", %function\n"
-        SWITCH_SYMBOL ":\n" /* (x0: the fiber that is left, x1: the one that goes on) */
-        "       .cfi_startproc\n"
-        "       hint #34\n" /* bti c */
-        "       sub sp, sp, #" STRINGIFY(FIBER_AARCH64_SIZE) "\n"
-        "       .cfi_def_cfa_offset " STRINGIFY(FIBER_AARCH64_SIZE) "\n"
-        "       stp x19, x20, [sp, #0]\n"
-        "       stp x21, x22, [sp, #16]\n"
-        "       stp x23, x24, [sp, #32]\n"
-        "       stp x25, x26, [sp, #48]\n"
-        "       stp x27, x28, [sp, #64]\n"
-        "       stp x29, x30, [sp, #80]\n"
-        "       stp d8, d9, [sp, #96]\n"
-        "       stp d10, d11, [sp, #112]\n"
-        "       stp d12, d13, [sp, #128]\n"
-        "       stp d14, d15, [sp, #144]\n"
-        "       mrs x9, fpcr\n"
-        "       str x9, [sp, #160]\n"
-        "       .cfi_rel_offset x19, 0\n"
-        "       .cfi_rel_offset x20, 8\n"
-        "       .cfi_rel_offset x21, 16\n"
-        "       .cfi_rel_offset x22, 24\n"
-        "       .cfi_rel_offset x23, 32\n"
-        "       .cfi_rel_offset x24, 40\n"
-        "       .cfi_rel_offset x25, 48\n"
-        "       .cfi_rel_offset x26, 56\n"
-        "       .cfi_rel_offset x27, 64\n"
-        "       .cfi_rel_offset x28, 72\n"
-        "       .cfi_rel_offset x29, 80\n"
-        "       .cfi_rel_offset x30, 88\n"
-        "       mov x10, sp\n"
-        "       str x10, [x0]\n"
-        "       ldr x10, [x1]\n"
-        "       mov sp, x10\n" /* both frames look alike: the CFI holds on either side */
-        "       ldr x11, [sp, #160]\n"
-        "       cmp x9, x11\n" /* writing fpcr costs far more than reading it */
-        "       b.eq 1f\n"
-        "       msr fpcr, x11\n"
-        "1:     ldp d14, d15, [sp, #144]\n"
-        "       ldp d12, d13, [sp, #128]\n"
-        "       ldp d10, d11, [sp, #112]\n"
-        "       ldp d8, d9, [sp, #96]\n"
-        "       ldp x29, x30, [sp, #80]\n"
-        "       ldp x27, x28, [sp, #64]\n"
-        "       ldp x25, x26, [sp, #48]\n"
-        "       ldp x23, x24, [sp, #32]\n"
-        "       ldp x21, x22, [sp, #16]\n"
-        "       ldp x19, x20, [sp, #0]\n"
-        "       .cfi_restore x19\n"
-        "       .cfi_restore x20\n"
-        "       .cfi_restore x21\n"
-        "       .cfi_restore x22\n"
-        "       .cfi_restore x23\n"
-        "       .cfi_restore x24\n"
-        "       .cfi_restore x25\n"
-        "       .cfi_restore x26\n"
-        "       .cfi_restore x27\n"
-        "       .cfi_restore x28\n"
-        "       .cfi_restore x29\n"
-        "       .cfi_restore x30\n"
-        "       add sp, sp, #" STRINGIFY(FIBER_AARCH64_SIZE) "\n"
-        "       .cfi_def_cfa_offset 0\n"
-        "       " GO_ON
-        "       .cfi_endproc\n"
-        "       .size " SWITCH_SYMBOL ", . - " SWITCH_SYMBOL "\n"
-        "\n"
-        "       .p2align 4\n"
-        "       .type weft_fiber_trampoline, %function\n"
-        "weft_fiber_trampoline:\n"
-        "       .cfi_startproc\n"
-        "       .cfi_undefined x30\n"
-        "       nop\n" /* so that pc - 1 of a fiber that has not run is in here */
-        "       .globl weft_fiber_start\n"
-        "       .hidden weft_fiber_start\n"
-        "weft_fiber_start:\n"
-        "       blr x19\n"
-        "       brk #1\n"
-        "       .cfi_endproc\n"
-        "       .size weft_fiber_trampoline, . - weft_fiber_trampoline\n"
-        "       .popsection\n");
+/* Leaves from, its place and its frame pointer in it, and goes on with to; the compiler saves what else it needs. */
+static inline __attribute__((always_inline)) void fiber_swap(struct fiber *from, struct fiber *to)
+{
+        register struct fiber *x0 __asm__("x0") = from;
+        register struct fiber *x1 __asm__("x1") = to;
 
-static uint64_t control_read(void)
+        __asm__ volatile(
+                "adr x9, 1f\n\t"
+                "mov x10, sp\n\t"
+                "stp x10, x9, [x0]\n\t"
+                "mrs x11, fpcr\n\t"
+                "stp x29, x11, [x0, #16]\n\t"
+                "ldp x29, x12, [x1, #16]\n\t"
+                "cmp x11, x12\n\t" /* writing fpcr costs far more than reading it */
+                "b.eq 2f\n\t"
+                "msr fpcr, x12\n"
+                "2:\t"
+                "ldp x10, x9, [x1]\n\t"
+                "mov sp, x10\n\t" FIBER_GO_ON " x9\n"
+                "1:"
+                : "+r"(x0), "+r"(x1)
+                :
+                : "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", "x19", "x20",
+                  "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x30", "cc", "memory", "v0", "v1", "v2", "v3", "v4", "v5",
+                  "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21", "v22",
+                  "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");
+}
+
+/* Goes on with to, for good. */
+static inline __attribute__((always_inline, noreturn)) void fiber_jump(struct fiber *to)
+{
+        __asm__ volatile(
+                "ldp x29, x12, [%0, #16]\n\t"
+                "msr fpcr, x12\n\t"
+                "ldp x10, x9, [%0]\n\t"
+                "mov sp, x10\n\t" FIBER_GO_ON " x9"
+                :
+                : "r"(to)
+                : "x9", "x10", "x12", "memory");
+        __builtin_unreachable();
+}
+
+static inline uint64_t fiber_control(void)
 {
         uint64_t fpcr;
 
         __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
         return fpcr;
 }
+
+/* Where fibers begin: takes entry from the stack, and leaves in x30 an address to return to that says that there is no caller. */
+#define FIBER_START_ASSEMBLY                                                    \
+        "       .pushsection .text\n"                                           \
+        "       .p2align 4\n"                                                   \
+        "       .type weft_fiber_trampoline, %function\n"                       \
+        "weft_fiber_trampoline:\n"                                              \
+        "       .cfi_startproc\n"                                               \
+        "       .cfi_undefined x30\n"                                           \
+        "       nop\n" /* so that pc - 1 of a fiber that has not run is here */ \
+        "       .globl weft_fiber_start\n"                                      \
+        "       .hidden weft_fiber_start\n"                                     \
+        "weft_fiber_start:\n"                                                   \
+        "       hint #36\n" /* bti j */                                         \
+        "       ldp x16, x30, [sp], #16\n"                                      \
+        "       br x16\n" /* by x16: to a function, bti c */                    \
+        "       .globl weft_fiber_end\n"                                        \
+        "       .hidden weft_fiber_end\n"                                       \
+        "weft_fiber_end:\n"                                                     \
+        "       brk #1\n"                                                       \
+        "       .cfi_endproc\n"                                                 \
+        "       .size weft_fiber_trampoline, . - weft_fiber_trampoline\n"       \
+        "       .popsection\n"
 
 #endif

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The machine switch. See switch.h for what a suspended fiber keeps on its stack.
+ * The machine switch: how fibers begin, and what sanitizers, Valgrind and the ucontext fallback need. The switch itself is in
+ * switch-x86_64.h and switch-aarch64.h. See switch.h for what a suspended fiber keeps.
  *
- * x86-64: the callee-saved registers of the ABI, all of them: rbx, rbp, r12-r15, and the control words of SSE (mxcsr)
- * and of the x87, which the ABI also gives to the callee. Most libraries leave the latter two out, since they cost up to
- * 3 ns of 5 (0.6 where loads and stores of the caller overlap); then a coroutine that sets a rounding mode sets it for
- * every other one, which nobody who debugs it will guess. We pay. Loading them only where they differ costs more.
+ * It is inlined, and goes on by an indirect jump, not by ret: the processor predicts a ret from the calls that it has
+ * seen. With a ret the switch itself is mispredicted (11 ns against 5); with a call that is left by a jump, each ret that
+ * follows is off by one. Inlined, calls and returns of two tasks that switch at the same depth pair off. Fibers begin by a
+ * jump, too.
  *
- * The switch goes on by an indirect jump, not by ret: the processor predicts a ret from the calls that it has seen, and
- * after a switch that is always the other stack's caller (11 ns against 5).
+ * The control words of SSE (mxcsr) and of the x87 are kept, which the ABI also gives to the callee. Most libraries leave
+ * them out, since they cost up to 3 ns of 5 (0.6 where loads and stores of the caller overlap); then a coroutine that sets
+ * a rounding mode sets it for every other one, which nobody who debugs it will guess. We pay. Loading them only where they
+ * differ costs more.
  *
  * Control-flow enforcement: the jump carries notrack, for what it jumps to is a return address and has no endbr. A
  * shadow stack (SHSTK) would miss the switch altogether, so an object built for one takes the ucontext fallback; the
@@ -26,21 +29,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FIBER_ASAN 1
-#endif
-#if __has_feature(thread_sanitizer)
-#define FIBER_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define FIBER_ASAN 1
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define FIBER_TSAN 1
-#endif
 
 #if defined(FIBER_ASAN)
 #include <sanitizer/asan_interface.h>
@@ -63,40 +51,32 @@
 /* A function of its own would be entered in TSan's books of one fiber and left in those of another. */
 #define ANNOTATION UNINSTRUMENTED __attribute__((always_inline)) static inline
 
-#if FIBER_LAYOUT == FIBER_LAYOUT_NONE || defined(FIBER_ASAN) || defined(FIBER_TSAN)
-#define FIBER_MACHINE 1
-#define SWITCH_SYMBOL "weft_fiber_swap"
-#else
-#define SWITCH_SYMBOL "fiber_switch"
-#endif
-
-#if FIBER_LAYOUT == FIBER_LAYOUT_X86_64
-#include "switch-x86_64.h"
-#elif FIBER_LAYOUT == FIBER_LAYOUT_AARCH64
-#include "switch-aarch64.h"
-#endif
-
 /* ---- a stack's first frame ---- */
 
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
 
-_Static_assert(offsetof(struct fiber, sp) == 0, "the assembly takes a fiber's address for its sp's");
+_Static_assert(offsetof(struct fiber, sp) == 0 && offsetof(struct fiber, pc) == 8 && offsetof(struct fiber, fp) == 16 &&
+                       offsetof(struct fiber, control) == 24,
+               "the assembly and unwinders know these places");
+
+__asm__(FIBER_START_ASSEMBLY);
 
 extern void weft_fiber_start(void) __attribute__((visibility("hidden")));
+extern void weft_fiber_end(void) __attribute__((visibility("hidden")));
 
-/* What new fibers start with. Read once for a thread: reading the control words takes as long as writing a frame. */
-static _Thread_local uint64_t thread_control __attribute__((tls_model("initial-exec"))) = CONTROL_DEFAULT;
+/* What new fibers start with. Read once for a thread: reading the control words takes as long as making a fiber. */
+static _Thread_local uint64_t thread_control __attribute__((tls_model("initial-exec"))) = FIBER_CONTROL_DEFAULT;
 
-static inline void frame_init(struct fiber *fiber, void *high, void (*entry)(void))
+static inline void begin_at_start(struct fiber *fiber, void *high, void (*entry)(void))
 {
-        char *top = (char *)((uintptr_t)high & ~(uintptr_t)15);
-        char *frame = top - 16 - FRAME_SIZE;
+        void (**frame)(void) = (void (**)(void))((uintptr_t)high & ~(uintptr_t)15) - 2;
 
-        memset(frame, 0, FRAME_SIZE + 16);
-        memcpy(frame + FRAME_CONTROL, &thread_control, sizeof(thread_control));
-        *(void (**)(void))(void *)(frame + FRAME_ENTRY) = entry;
-        *(void (**)(void))(void *)(frame + FRAME_PC) = weft_fiber_start;
+        frame[0] = entry;
+        frame[1] = weft_fiber_end;
         fiber->sp = frame;
+        fiber->pc = (void *)(uintptr_t)weft_fiber_start;
+        fiber->fp = NULL; /* where readers of frame pointers end */
+        fiber->control = thread_control;
 }
 
 #endif
@@ -120,10 +100,6 @@ struct machine {
 #endif
         unsigned valgrind; /* the stack's id there + 1; 0: none */
 };
-
-#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
-extern void weft_fiber_swap(struct fiber *from, struct fiber *to) __attribute__((visibility("hidden")));
-#endif
 
 #if defined(FIBER_ASAN)
 /* Whom the switch in flight leaves, if that is a thread whose bounds are not known yet. */
@@ -191,7 +167,7 @@ int fiber_init_thread(struct fiber *fiber)
         if (r < 0)
                 return r;
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
-        thread_control = control_read();
+        thread_control = fiber_control();
 #endif
         *fiber = (struct fiber){.machine = machine};
         return 0;
@@ -212,7 +188,7 @@ int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void))
         }
 #endif
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
-        frame_init(fiber, high, entry);
+        begin_at_start(fiber, high, entry);
 #else
         (void)getcontext(&machine->context); /* cannot fail: it only copies registers and the signal mask */
         machine->context.uc_link = NULL;
@@ -251,7 +227,7 @@ UNINSTRUMENTED void fiber_switch(struct fiber *from, struct fiber *to)
 {
         annotate_leave(from->machine, to->machine, false);
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
-        weft_fiber_swap(from, to);
+        fiber_swap(from, to);
 #else
         (void)swapcontext(&((struct machine *)from->machine)->context, &((struct machine *)to->machine)->context);
 #endif
@@ -262,11 +238,11 @@ UNINSTRUMENTED void fiber_switch_final(struct fiber *from, struct fiber *to)
 {
         annotate_leave(from->machine, to->machine, true);
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
-        weft_fiber_swap(from, to);
+        fiber_jump(to);
 #else
         (void)setcontext(&((struct machine *)to->machine)->context);
-#endif
         __builtin_unreachable();
+#endif
 }
 
 /* ---- plain: nothing but the stack ---- */
@@ -283,7 +259,7 @@ int fiber_init_thread(struct fiber *fiber)
 #if defined(FIBER_VALGRIND)
         __atomic_store_n(&on_valgrind, RUNNING_ON_VALGRIND ? 1 : 0, __ATOMIC_RELAXED);
 #endif
-        thread_control = control_read();
+        thread_control = fiber_control();
         *fiber = (struct fiber){0};
         return 0;
 }
@@ -298,7 +274,7 @@ int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void))
         }
 #endif
         (void)low;
-        frame_init(fiber, high, entry);
+        begin_at_start(fiber, high, entry);
         return 0;
 }
 
@@ -311,22 +287,12 @@ void fiber_deinit(struct fiber *fiber)
         *fiber = (struct fiber){0};
 }
 
-void fiber_entered(void)
-{
-}
-
-void fiber_switch_final(struct fiber *from, struct fiber *to)
-{
-        fiber_switch(from, to);
-        __builtin_unreachable();
-}
-
 #endif
 
 bool fiber_is_start(uintptr_t pc)
 {
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
-        return pc - (uintptr_t)weft_fiber_start <= 4; /* itself, and behind its call */
+        return pc == (uintptr_t)weft_fiber_start || pc == (uintptr_t)weft_fiber_end;
 #else
         (void)pc;
         return false;

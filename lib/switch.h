@@ -6,22 +6,14 @@
  * The machine switch between stacks: x86-64 and aarch64 in assembly, else ucontext. Sanitizers' and Valgrind's fiber
  * annotations live here and nowhere else. No policy: who runs next is the loop's business.
  *
- * What a suspended fiber keeps at fiber.sp, for the unwinder (offsets in bytes):
+ * The assembly is inlined into whoever switches, and saves three registers; all others are clobbered for the compiler, so
+ * that it has saved those it needs in the frame, where the CFI says it. What unwinders begin with is therefore
  *
- *   FIBER_LAYOUT_X86_64           FIBER_LAYOUT_AARCH64
- *    0 mxcsr (4), x87 cw (2)       0 x19 … x28 (8 each)
- *    8 r15                        80 x29, 88 x30 = pc
- *   16 r14                        96 d8 … d15 (8 each)
- *   24 r13                       160 fpcr
- *   32 r12                       168 (nothing)
- *   40 rbx                       176 sp of the caller
- *   48 rbp
- *   56 rip = pc
- *   64 rsp of the caller
+ *   fiber.sp, fiber.pc, fiber.fp        in this order, 8 bytes each, at the slot's sp_at
  *
- * pc is where it goes on, with those registers: unwinding starts there, at the caller of fiber_switch. pc - 1 lies in a
- * function's own CFI for a fiber that has never run, too. The outermost frame says so in its CFI (pc undefined).
- * FIBER_LAYOUT_NONE: sp is NULL, nothing can be said.
+ * with FIBER_LAYOUT_X86_64: rsp, rip, rbp; with FIBER_LAYOUT_AARCH64: sp, pc, x29. pc is where it goes on, with these; no
+ * other register is known there, nor needed. pc - 1 lies in a function's own CFI for a fiber that has never run, too. The
+ * outermost frame says so in its CFI (pc undefined). FIBER_LAYOUT_NONE: sp is NULL, nothing can be said.
  */
 
 #include <stdbool.h>
@@ -44,15 +36,40 @@
 #define FIBER_LAYOUT FIBER_LAYOUT_NONE
 #endif
 
-#define FIBER_X86_64_PC 56
-#define FIBER_X86_64_SIZE 64
-#define FIBER_AARCH64_PC 88
-#define FIBER_AARCH64_SIZE 176
-
+/* Its first words are known to the assembly and to unwinders; they count while the fiber is suspended. */
 struct fiber {
-        void *sp;      /* while suspended */
-        void *machine; /* ucontext fallback, sanitizers and Valgrind: switch.c's own; else NULL */
+        void *sp;
+        void *pc;
+        void *fp;
+        uint64_t control; /* floating point: mxcsr and x87 control word, or fpcr */
+        void *machine;    /* ucontext fallback, sanitizers and Valgrind: switch.c's own; else NULL */
 };
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FIBER_ASAN 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define FIBER_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define FIBER_ASAN 1
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define FIBER_TSAN 1
+#endif
+
+#if FIBER_LAYOUT == FIBER_LAYOUT_X86_64
+#include "switch-x86_64.h"
+#elif FIBER_LAYOUT == FIBER_LAYOUT_AARCH64
+#include "switch-aarch64.h"
+#endif
+
+/* Something is to be kept beside the stack, or to be told of every switch. */
+#if FIBER_LAYOUT == FIBER_LAYOUT_NONE || defined(FIBER_ASAN) || defined(FIBER_TSAN)
+#define FIBER_MACHINE 1
+#endif
 
 /*
  * The calling thread's own stack, to come back to. New fibers start with the floating-point environment (rounding,
@@ -66,6 +83,8 @@ int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void));
 /* Frees what init made; the fiber is not running. */
 void fiber_deinit(struct fiber *fiber);
 
+#if defined(FIBER_MACHINE)
+
 /* Must be the first thing that entry does (sanitizers). */
 void fiber_entered(void);
 
@@ -74,6 +93,25 @@ void fiber_switch(struct fiber *from, struct fiber *to);
 
 /* The same; from never runs again, its stack is given back by whoever runs next. */
 __attribute__((noreturn)) void fiber_switch_final(struct fiber *from, struct fiber *to);
+
+#else
+
+static inline void fiber_entered(void)
+{
+}
+
+static inline __attribute__((always_inline)) void fiber_switch(struct fiber *from, struct fiber *to)
+{
+        fiber_swap(from, to);
+}
+
+static inline __attribute__((always_inline, noreturn)) void fiber_switch_final(struct fiber *from, struct fiber *to)
+{
+        (void)from;
+        fiber_jump(to);
+}
+
+#endif
 
 /* Where fibers start: pc of one that has not run yet, and of each other one's outermost frame. */
 bool fiber_is_start(uintptr_t pc);

@@ -3,7 +3,7 @@
 /*
  * The frames of a suspended coroutine, by libdwfl and the call frame information of the objects that they lie in.
  *
- * The walk begins with the registers that fiber_switch left on the stack (switch.h), and reads nothing but that stack:
+ * The walk begins with the registers that a suspended fiber keeps (switch.h), and reads nothing but its stack:
  * each word is looked at within its bounds, so garbage in a frame ends the walk and does no harm. Objects are shown to
  * libdwfl when a frame lies in them, before it unwinds that frame. CFI of an object whose file was replaced is not
  * used, and the walk ends where an object is unloaded under it.
@@ -28,32 +28,20 @@
 #define THREAD 1 /* what we call the fiber's thread: any number but 0 */
 
 #if FIBER_LAYOUT == FIBER_LAYOUT_X86_64
-#define SAVED_SIZE FIBER_X86_64_SIZE
-#define SAVED_PC FIBER_X86_64_PC
+#define DWARF_FP 6
 #define DWARF_SP 7
+#define DWARF_PC 16
 #else
-#define SAVED_SIZE FIBER_AARCH64_SIZE
-#define SAVED_PC FIBER_AARCH64_PC
+#define DWARF_FP 29
 #define DWARF_SP 31
+#define DWARF_PC 30
 #endif
-
-/* Which DWARF register lies where; the caller's sp is behind them all. */
-static const struct {
-        uint8_t number, offset;
-} saved[] = {
-#if FIBER_LAYOUT == FIBER_LAYOUT_X86_64
-        {15, 8}, {14, 16}, {13, 24}, {12, 32}, {3, 40}, {6, 48}, {16, SAVED_PC},
-#else
-        {19, 0},  {20, 8},  {21, 16}, {22, 24}, {23, 32}, {24, 40},
-        {25, 48}, {26, 56}, {27, 64}, {28, 72}, {29, 80}, {30, SAVED_PC},
-#endif
-};
 
 static const struct symbols_libdw *const dw = &symbols_libdw;
 
 /* The walk under way, behind libdw's lock. */
 static struct walk {
-        uintptr_t sp;
+        const struct fiber *fiber;
         uintptr_t low, high;
         uintptr_t *pcs;
         unsigned n, max;
@@ -99,18 +87,14 @@ static bool get_thread_cb(Dwfl *dwfl, pid_t tid, void *arg, void **ret_thread_ar
 
 static bool set_registers_cb(Dwfl_Thread *thread, void *arg)
 {
-        Dwarf_Word sp = walk.sp + SAVED_SIZE;
+        Dwarf_Word fp = (uintptr_t)walk.fiber->fp, sp = (uintptr_t)walk.fiber->sp, pc = (uintptr_t)walk.fiber->pc;
 
         (void)arg;
-        for (size_t i = 0; i < sizeof(saved) / sizeof(saved[0]); i++) {
-                Dwarf_Word value = load(walk.sp + saved[i].offset);
-
-                if (!dw->dwfl_thread_state_registers(thread, saved[i].number, 1, &value))
-                        return false;
-        }
-        if (!dw->dwfl_thread_state_registers(thread, DWARF_SP, 1, &sp))
+        if (!dw->dwfl_thread_state_registers(thread, DWARF_FP, 1, &fp) ||
+            !dw->dwfl_thread_state_registers(thread, DWARF_SP, 1, &sp) ||
+            !dw->dwfl_thread_state_registers(thread, DWARF_PC, 1, &pc))
                 return false;
-        dw->dwfl_thread_state_register_pc(thread, load(walk.sp + SAVED_PC));
+        dw->dwfl_thread_state_register_pc(thread, pc);
         return true;
 }
 
@@ -143,7 +127,7 @@ static Dwfl *attach(void)
                 .set_initial_registers = set_registers_cb,
         };
 
-        if (!symbols_object_find(&walk.object, (const void *)load(walk.sp + SAVED_PC)) ||
+        if (!symbols_object_find(&walk.object, walk.fiber->pc) ||
             symbols_libdw_module(&walk.object) == NULL)
                 return NULL;
 
@@ -160,11 +144,11 @@ int symbols_frames(const struct fiber *fiber, const struct stack *stack, uintptr
 
         if (fiber->sp == NULL)
                 return -ENOTSUP;
-        if (sp < low || sp >= high || high - sp < SAVED_SIZE || sp % sizeof(uint64_t) != 0 || max == 0)
+        if (sp < low || sp >= high || sp % sizeof(uint64_t) != 0 || max == 0)
                 return -EINVAL;
         if (!symbols_libdw_lock())
                 return -ENOTSUP;
-        walk.sp = sp;
+        walk.fiber = fiber;
         walk.low = low;
         walk.high = high;
         walk.pcs = pcs;

@@ -86,7 +86,7 @@ static inline void step_ended(struct weft_loop *loop, struct weft_task *task, ui
 }
 
 /* The next task to go straight to, its step begun; NULL: the loop is needed. */
-static inline struct weft_task *next_task(struct weft_loop *loop, uint64_t now_ns)
+static inline __attribute__((always_inline)) struct weft_task *next_task(struct weft_loop *loop, uint64_t now_ns)
 {
         struct ready *ready = loop->ready_head;
         struct weft_task *task;
@@ -116,13 +116,14 @@ static inline void leave_for_loop(struct weft_loop *loop)
 static inline void switch_away(struct weft_loop *loop, struct coroutine *co, uint64_t now_ns)
 {
         struct weft_task *next = next_task(loop, now_ns);
+        struct fiber *to = &loop->fiber;
 
-        if (next == NULL) {
+        if (__builtin_expect(next != NULL, 1))
+                to = &next->co->fiber;
+        else
                 leave_for_loop(loop);
-                fiber_switch(&co->fiber, &loop->fiber);
-        } else if (next->co != co) {
-                fiber_switch(&co->fiber, &next->co->fiber);
-        }
+        if (to != &co->fiber)
+                fiber_switch(&co->fiber, to);
 }
 
 void task_run(struct weft_loop *loop, struct weft_task *task)
