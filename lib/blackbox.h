@@ -64,7 +64,7 @@ struct bb_header {
         uint64_t heap_offset;
         uint64_t heap_size;
         uint32_t n_buckets; /* of each histogram */
-        uint32_t fiber_layout; /* what lies at a suspended task's stack pointer: FIBER_LAYOUT_* of switch.h */
+        uint32_t fiber_layout; /* what lies at a suspended task's sp_at: FIBER_LAYOUT_* of switch.h */
 
         uint32_t uid;
         int32_t pid;          /* as the worker sees it */
@@ -269,7 +269,7 @@ struct bb_slot {
         uint64_t steps;
 
         uint64_t longest_step_ns;
-        uint64_t sp_at;       /* where in the worker's memory its stack pointer is kept while it is suspended */
+        uint64_t sp_at;       /* where in the worker's memory its sp, pc and frame pointer are kept while it is suspended: switch.h */
         uint32_t context;     /* ref: root of the current context's map; 0: empty */
         uint32_t snapshot;    /* ref: root as before the first reset after the latest set */
         uint32_t wait;        /* enum bb_wait */
