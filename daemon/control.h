@@ -18,6 +18,7 @@ struct event_base;
 struct events;
 struct recorder;
 struct supervisor;
+struct tracer;
 struct varlink_peer;
 struct watch;
 
@@ -30,6 +31,7 @@ struct control_options {
         struct watch *watch;
         struct recorder *recorder;
         struct events *events;
+        struct tracer *tracer;
 };
 
 /* All is borrowed for the control's life. 0 or a negative errno. */

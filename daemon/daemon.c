@@ -22,6 +22,7 @@
 #include "recorder.h"
 #include "single.h"
 #include "supervisor.h"
+#include "tracer.h"
 #include "watch.h"
 
 #include <errno.h>
@@ -50,6 +51,7 @@ struct daemon {
         struct watch *watch;
         struct recorder *recorder;
         struct events *events;
+        struct tracer *tracer;
         struct control *control;
         bool recording;   /* the recorder's thread runs */
         bool owns_socket; /* not systemd's */
@@ -404,6 +406,9 @@ static int make_parts(struct daemon *daemon)
                 r = watch_new(&watch, &daemon->watch);
         if (r < 0)
                 return failed(r, daemon->runtime_directory, NULL);
+        r = tracer_new(daemon->base, &daemon->tracer);
+        if (r < 0)
+                return failed(r, "the tracer's thread", NULL);
 
         const struct control_options control = {
                 .base = daemon->base,
@@ -414,6 +419,7 @@ static int make_parts(struct daemon *daemon)
                 .watch = daemon->watch,
                 .recorder = daemon->recorder,
                 .events = daemon->events,
+                .tracer = daemon->tracer,
         };
 
         r = control_new(&control, &daemon->control);
@@ -520,6 +526,7 @@ static int daemon_end(struct daemon *daemon)
         if (daemon->watch != NULL)
                 watch_poll(daemon->watch); /* boxes of the last moment */
         daemon->control = control_free(daemon->control);
+        daemon->tracer = tracer_free(daemon->tracer);
         if (daemon->owns_socket)
                 (void)unlink(daemon->socket_path); /* a stale one is replaced anyway */
         daemon->supervisor = supervisor_free(daemon->supervisor);

@@ -27,7 +27,7 @@ struct stacktrace {
         const char *incomplete; /* why frames, or all of them, are missing; NULL: it is whole */
         const char *syscall;    /* the system call that the thread is in; NULL: none (or it is a task's) */
         bool stopped;           /* the thread was stopped for a moment */
-        uint64_t stopped_ns;    /* … for so long */
+        uint64_t stopped_ns;    /* … for so long at most */
         void *memory;           /* holds all of the above */
 };
 
