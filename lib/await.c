@@ -41,7 +41,7 @@ struct weft_task *task_new(struct weft_loop *loop, const struct weft_site *site,
         }
         /* One by one: all at once is a slow `rep stos` (see make_coroutine). make_parts sets co, slot and number. */
         task->ready = (struct ready){0};
-        task->retrieved = task->done = task->cancelled = false;
+        task->retrieved = task->done = task->cancelled = task->has_creation = false;
         task->refs = 2; /* the caller's and the loop's */
         task->result = 0;
         task->cancel_requests = 0;
@@ -130,11 +130,9 @@ int weft_await(struct weft_task *task)
         if (task == NULL)
                 return -EINVAL;
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
-        if (task == loop->current)
-                return -EDEADLK;
-        if (task->loop != loop)
-                return -EXDEV;
+                return task_missing();
+        if (task == loop->current || task->loop != loop)
+                return task_refuse(loop, task);
         while (!task->done) {
                 struct weft_task *self = loop->current;
                 struct awaiter awaiter = {.watcher.fn = wake_awaiter, .task = self};

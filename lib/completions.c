@@ -75,7 +75,7 @@ int weft_completions_next(struct weft_completions *completions, uint64_t timeout
         uint64_t deadline_ns;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (completions->n_left == 0)
                 return -ENOENT;
         if (completions->waiter != NULL)

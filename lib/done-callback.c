@@ -59,19 +59,21 @@ int weft_task_add_done_callback_at(const struct weft_site *site, struct weft_tas
         if (task == NULL || fn == NULL)
                 return -EINVAL;
         if (task->loop != weft__loop)
-                return -EXDEV;
+                return task_refuse(weft__loop, task);
         callback = calloc(1, sizeof(*callback));
         if (callback == NULL)
                 return -ENOMEM;
         callback->watcher.fn = task_ended;
         callback->fn = fn;
         callback->arg = arg;
-        result = handle_new(site, call_cb, callback, context, &callback->handle);
+        result = handle_new(site, call_cb, callback, context, __builtin_return_address(0), &callback->handle);
         if (result < 0) {
                 free(callback);
                 return result;
         }
         callback->handle->release = release_cb;
+        callback->handle->shown_fn = (const void *)(uintptr_t)fn;
+        callback->handle->shown_arg = arg;
         weft_handle_unref(callback->handle); /* the loop's reference is enough */
         if (task->done)
                 schedule(callback, task);

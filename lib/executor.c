@@ -348,7 +348,7 @@ static int run(weft_thread_fn fn, void *arg, bool with_context)
         if (loop == NULL)
                 return loop_missing();
         if (loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (fn == NULL)
                 return -EINVAL;
         if (loop->current->co->must_cancel) {

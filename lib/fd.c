@@ -8,6 +8,7 @@
 #include "fd.h"
 
 #include "loop-internal.h"
+#include "loop-log.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -89,7 +90,9 @@ static int check(int fd, struct weft_loop *loop)
                 return -errno;
         if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
                 return -EPERM; /* as epoll says, but without libevent's warning */
-        return loop_debug(loop) && !(flags & O_NONBLOCK) ? -EINVAL : 0;
+        if (loop_debug(loop) && !(flags & O_NONBLOCK))
+                return loop_refuse(loop, -EINVAL, "the socket must be non-blocking");
+        return 0;
 }
 
 static int make_entry(struct weft_loop *loop, int fd, struct fd_entry **ret_entry)
@@ -173,7 +176,7 @@ int weft_wait_fd(int fd, enum weft_direction direction, uint64_t timeout_ns)
         int result;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (direction != WEFT_READABLE && direction != WEFT_WRITABLE)
                 return -EINVAL;
         result = fd_entry_get(loop, fd, &entry);

@@ -10,7 +10,10 @@
 
 #include "future-internal.h"
 
-#include "log.h"
+#include "creation.h"
+#include "exception.h"
+#include "loop-log.h"
+#include "threadsafe.h"
 #include "waitlist.h"
 
 #include <weft/future.h>
@@ -38,6 +41,7 @@ struct weft_future {
         struct weft_waiters waiters;
         struct callback *callbacks, **callbacks_end;
         const struct weft_site *site;
+        const struct creation *creation; /* NULL: not known */
 };
 
 /* ---- references ---- */
@@ -55,6 +59,8 @@ int weft_future_new_at(const struct weft_site *site, struct weft_future **ret_fu
         future->loop = weft__loop;
         future->callbacks_end = &future->callbacks;
         future->site = site;
+        if (loop_debug(weft__loop))
+                future->creation = creation_note(weft__loop, __builtin_return_address(0));
         *ret_future = future;
         return 0;
 }
@@ -65,12 +71,9 @@ struct weft_future *weft_future_ref(struct weft_future *future)
         return future;
 }
 
-static void log_unretrieved(void *arg)
+const struct creation *future_creation(const struct weft_future *future)
 {
-        char repr[1024];
-
-        (void)weft_future_repr(arg, repr, sizeof(repr));
-        log_error("Future exception was never retrieved\nfuture: %s", repr);
+        return future->creation;
 }
 
 struct weft_future *weft_future_unref(struct weft_future *future)
@@ -80,18 +83,33 @@ struct weft_future *weft_future_unref(struct weft_future *future)
         while (future->callbacks != NULL)
                 weft_handle_cancel(future->callbacks->handle);
         if (future->result < 0 && future->result != -ECANCELED && !future->retrieved)
-                loop_call(weft__loop, log_unretrieved, future);
+                exception_report(weft__loop, &(const struct weft_exception){.message = "Future exception was never retrieved",
+                                                                            .error = future->result,
+                                                                            .future = future});
         free(future);
         return NULL;
 }
 
 /* ---- the end ---- */
 
+/* Another loop's. */
+static __attribute__((cold)) int refuse(const struct weft_future *future)
+{
+        char self[1024] = "?", other[512];
+
+        if (!loop_debug(weft__loop))
+                return -EXDEV;
+        if (weft__loop->current != NULL)
+                (void)weft_task_repr(weft__loop->current, self, sizeof(self));
+        (void)weft_future_repr(future, other, sizeof(other));
+        return loop_refuse(weft__loop, -EXDEV, "Task %s got Future %s attached to a different loop", self, other);
+}
+
 static int enter(const struct weft_future *future)
 {
         if (weft__loop == NULL)
-                return -EPERM;
-        return future->loop == weft__loop ? 0 : -EXDEV;
+                return loop_missing();
+        return future->loop == weft__loop ? 0 : refuse(future);
 }
 
 static void unlink_callback(struct callback *callback)
@@ -205,9 +223,9 @@ static int await_future(struct weft_future *future, void **ret_pointer, uint64_t
         int result;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (future->loop != loop)
-                return -EXDEV;
+                return refuse(future);
         if (future->done)
                 return weft_future_result(future, ret_pointer);
         weft_future_ref(future);
@@ -261,12 +279,14 @@ int weft_future_add_done_callback_at(const struct weft_site *site, struct weft_f
         callback = malloc(sizeof(*callback));
         if (callback == NULL)
                 return -ENOMEM;
-        result = handle_new(site, callback_cb, callback, context, &handle);
+        result = handle_new(site, callback_cb, callback, context, __builtin_return_address(0), &handle);
         if (result < 0) {
                 free(callback);
                 return result;
         }
         handle->release = callback_release;
+        handle->shown_fn = (const void *)(uintptr_t)fn;
+        handle->shown_arg = arg;
         *callback = (struct callback){
                 .link = future->callbacks_end, .future = future, .handle = handle, .fn = fn, .arg = arg};
         *future->callbacks_end = callback;

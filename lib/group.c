@@ -181,7 +181,7 @@ int weft_group_spawn_at(const struct weft_site *site, struct weft_group *group, 
         child = child_new(group);
         if (child == NULL)
                 return -ENOMEM;
-        result = weft_spawn_with_at(site, fn, arg, options, &task);
+        result = task_spawn(site, fn, arg, options, &task, __builtin_return_address(0));
         if (result < 0) {
                 child_free(child);
                 return result;
@@ -210,7 +210,7 @@ int weft_group_new_at(const struct weft_site *site, struct weft_group **ret_grou
         struct weft_group *group;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         group = calloc(1, sizeof(*group));
         if (group == NULL)
                 return -ENOMEM;

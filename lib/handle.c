@@ -4,7 +4,9 @@
  * the loop, which knows it from loop->handles.
  */
 
+#include "creation.h"
 #include "loop-internal.h"
+#include "loop-log.h"
 #include "threadsafe.h"
 
 #include <errno.h>
@@ -66,14 +68,17 @@ void handle_link(struct weft_loop *loop, struct weft_handle *handle)
         loop->handles = handle;
 }
 
-int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context, struct weft_handle **ret_handle)
+int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context,
+               const void *caller, struct weft_handle **ret_handle)
 {
         struct weft_loop *loop = weft__loop;
         struct weft_handle *handle;
         int result;
 
-        if (loop == NULL || loop->closing)
-                return loop == NULL ? loop_missing() : -ESHUTDOWN;
+        if (loop == NULL)
+                return loop_missing();
+        if (loop->closing)
+                return loop_refuse(loop, -ESHUTDOWN, "Event loop is closed");
         handle = calloc(1, sizeof(*handle));
         if (handle == NULL)
                 return -ENOMEM;
@@ -88,15 +93,20 @@ int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, str
         handle->site = site;
         handle->fn = fn;
         handle->arg = arg;
+        handle->shown_fn = (const void *)(uintptr_t)fn;
+        handle->shown_arg = arg;
+        if (loop_debug(loop))
+                handle->creation = creation_note(loop, caller);
         handle_link(loop, handle);
         *ret_handle = handle;
         return 0;
 }
 
-static struct weft_handle *make(const struct weft_site *site, weft_callback_fn fn, void *arg)
+static struct weft_handle *make(const struct weft_site *site, weft_callback_fn fn, void *arg,
+                                struct weft_context *context, const void *caller)
 {
         struct weft_handle *handle;
-        int result = handle_new(site, fn, arg, NULL, &handle);
+        int result = handle_new(site, fn, arg, context, caller, &handle);
 
         if (result < 0) {
                 errno = -result;
@@ -105,26 +115,47 @@ static struct weft_handle *make(const struct weft_site *site, weft_callback_fn f
         return handle;
 }
 
-struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callback_fn fn, void *arg)
+struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context)
 {
-        struct weft_handle *handle = make(site, fn, arg);
+        struct weft_handle *handle = make(site, fn, arg, context, __builtin_return_address(0));
 
         if (handle != NULL)
                 loop_ready(handle->loop, &handle->ready);
         return handle;
 }
 
-struct weft_handle *weft_call_at_at(const struct weft_site *site, uint64_t time_ns, weft_callback_fn fn, void *arg)
+static struct weft_handle *call_at(const struct weft_site *site, uint64_t time_ns, weft_callback_fn fn, void *arg,
+                                   struct weft_context *context, const void *caller)
 {
-        struct weft_handle *handle = make(site, fn, arg);
+        struct weft_handle *handle = make(site, fn, arg, context, caller);
 
-        if (handle != NULL && timer_add(&handle->loop->timers, &handle->timer, time_ns) < 0) {
+        if (handle == NULL)
+                return NULL;
+        handle->timed = true;
+        handle->when_ns = time_ns;
+        if (timer_add(&handle->loop->timers, &handle->timer, time_ns) < 0) {
                 handle->refs = 1; /* the loop's alone */
                 let_go(handle);
                 errno = ENOMEM;
                 return NULL;
         }
         return handle;
+}
+
+struct weft_handle *weft_call_at_at(const struct weft_site *site, uint64_t time_ns, weft_callback_fn fn, void *arg,
+                                    struct weft_context *context)
+{
+        return call_at(site, time_ns, fn, arg, context, __builtin_return_address(0));
+}
+
+struct weft_handle *weft_call_later_at(const struct weft_site *site, uint64_t delay_ns, weft_callback_fn fn, void *arg,
+                                       struct weft_context *context)
+{
+        uint64_t time_ns;
+
+        if (__builtin_add_overflow(weft_time(), delay_ns, &time_ns))
+                time_ns = UINT64_MAX;
+        return call_at(site, time_ns, fn, arg, context, __builtin_return_address(0));
 }
 
 void weft_handle_cancel(struct weft_handle *handle)
@@ -139,6 +170,11 @@ void weft_handle_cancel(struct weft_handle *handle)
 bool weft_handle_cancelled(const struct weft_handle *handle)
 {
         return handle->cancelled;
+}
+
+uint64_t weft_handle_when(const struct weft_handle *handle)
+{
+        return handle->when_ns;
 }
 
 void handle_expired(struct weft_loop *loop, struct weft_handle *handle)
@@ -157,6 +193,8 @@ void handle_run(struct weft_loop *loop, struct weft_handle *handle)
                 return;
         }
         handle->done = true;
+        loop->running_handle = handle;
+        loop->callback_error = 0;
         context_user_add(&user, handle->context, NULL);
         weft__user = &user;
         started_ns = loop_now(loop);
@@ -164,8 +202,11 @@ void handle_run(struct weft_loop *loop, struct weft_handle *handle)
         took_ns = loop_now(loop) - started_ns;
         weft__user = outer;
         context_user_remove(&user);
+        loop->running_handle = NULL;
+        if (loop->callback_error < 0)
+                report_failed_handle(handle, loop->callback_error);
         if (took_ns >= loop_slow_ns(loop) && loop_debug(loop))
-                report_slow_handle(loop, handle, took_ns);
+                report_slow_handle(handle, took_ns);
         let_go(handle);
 }
 

@@ -6,6 +6,7 @@
  */
 
 #include "address.h"
+#include "exception.h"
 #include "fd.h"
 #include "loop-internal.h"
 #include "loop-log.h"
@@ -23,7 +24,7 @@ int fd_begin(int fd, struct weft_loop **ret_loop, struct fd_entry **ret_entry)
         struct weft_loop *loop = weft__loop;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (loop->current->co->must_cancel) {
                 loop->current->co->must_cancel = false;
                 return -ECANCELED;
@@ -139,8 +140,9 @@ static int rest(struct weft_loop *loop, int fd, struct fd_entry *entry)
         uint64_t deadline_ns = loop_now(loop) + fd_accept_pause_ns;
         int result;
 
-        loop_log(loop, WEFT_LOG_ERROR, "socket.accept() out of system resource\nerror: %s\nsocket: fd=%d",
-                 strerror(errno), fd);
+        exception_report(loop, &(const struct weft_exception){.message = "socket.accept() out of system resource",
+                                                              .error = -errno,
+                                                              .socket = fd});
         do
                 result = fd_suspend(loop, fd, entry, WEFT_READABLE, deadline_ns);
         while (result == 0);
@@ -150,6 +152,25 @@ static int rest(struct weft_loop *loop, int fd, struct fd_entry *entry)
 static bool out_of_resource(int error)
 {
         return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/*
+ * An error of the one connection that was next, not of the listener: accept(2) says of Linux that it passes these on and
+ * that they are to be treated as EAGAIN, by trying again. (EPERM may be meant for the listener, for ever: not that one.)
+ */
+static bool connection_failed(int error)
+{
+        switch (error) {
+        case ECONNABORTED:
+        case EHOSTDOWN:
+        case EHOSTUNREACH:
+        case ENETDOWN:
+        case ENETUNREACH:
+        case ENONET:
+        case ENOPROTOOPT:
+        case EPROTO: return true;
+        default: return false;
+        }
 }
 
 int weft_accept(int fd, struct sockaddr *ret_address, socklen_t *address_size)
@@ -168,8 +189,12 @@ int weft_accept(int fd, struct sockaddr *ret_address, socklen_t *address_size)
                                         say_accepted(loop, fd, accepted);
                                 return accepted;
                         }
-                        if (errno == EINTR || errno == ECONNABORTED)
+                        if (errno == EINTR)
                                 continue;
+                        if (connection_failed(errno)) { /* there may be many of them, and others want to run */
+                                result = weft_yield();
+                                continue;
+                        }
                         if (out_of_resource(errno)) {
                                 result = rest(loop, fd, entry);
                                 continue;

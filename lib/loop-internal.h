@@ -12,12 +12,15 @@
 #include "task-internal.h"
 #include "timer.h"
 
+#include <weft/debug.h>
 #include <weft/loop.h>
 
+#include <errno.h>
 #include <signal.h>
 
 #define LOOP_POLL_INTERVAL_NS 100000U /* how long ready tasks may keep the loop from polling */
 
+struct creation;
 struct event;
 struct event_base;
 struct executor;
@@ -32,13 +35,18 @@ struct weft_handle {
         bool cancelled;
         bool done;
         bool remote; /* from another thread: weft_call_soon_threadsafe */
+        bool timed;  /* call_later, call_at */
         unsigned refs;
         struct timer timer;
         struct weft_loop *loop; /* NULL: the loop is closed */
         const struct weft_site *site;
         weft_callback_fn fn;
         void *arg;
+        const void *shown_fn; /* what messages call it by: fn and arg, or those of a done callback */
+        const void *shown_arg;
+        uint64_t when_ns; /* timed */
         void (*release)(void *arg); /* called when the loop has done with the handle, called or not; NULL: nothing to do */
+        const struct creation *creation; /* NULL: not known */
         struct weft_context *context;
         struct weft_handle *pending_next, **pending_link; /* loop->handles: those not called yet */
 };
@@ -65,6 +73,7 @@ struct weft_loop {
         uint64_t own_slow_ns;
         bool own_debug; /* atomic: loop_missing asks from other threads */
         bool closing; /* no more spawns */
+        bool careful; /* closing, or in debug mode since the last poll: a spawn goes the long way */
         bool stopping; /* a second signal */
 
         uint64_t n_tasks; /* ever spawned */
@@ -103,6 +112,13 @@ struct weft_loop {
         struct resolver *resolver;        /* NULL: no name was looked up yet */
         struct weft_process *processes;   /* that have not been reaped */
         struct weft_signals *signals;     /* streams of them */
+
+        weft_exception_fn exception_fn; /* NULL: the log */
+        void *exception_arg;
+        bool in_exception_fn;
+        bool debug_prepared;
+        struct weft_handle *running_handle;
+        int callback_error; /* of the callback that runs */
 
         struct weft_task *main_task; /* borrowed */
         int run_signal;
@@ -166,17 +182,36 @@ struct weft_loop *loop_free(struct weft_loop *loop);
 /* Runs tasks and callbacks until the task is done or loop->stopping. */
 void loop_run_until_done(struct weft_loop *loop, struct weft_task *task);
 
+/* Follows debug mode and the loop's end. */
+void loop_update_careful(struct weft_loop *loop);
+
 /* Calls fn(arg) on the loop's stack, which is large, whichever we are on; the running task's step goes on. loop may be NULL. */
 void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg);
+
+/* ---- loop-log.c: what calls are refused with; debug mode says why ---- */
+
+__attribute__((cold)) void task_missing_log(void);
+
+/* -EPERM: there is no task that could wait. */
+static inline int task_missing(void)
+{
+        task_missing_log();
+        return -EPERM;
+}
+
+/* -EDEADLK or -EXDEV: the task is the running one, or another loop's. */
+__attribute__((cold)) int task_refuse(struct weft_loop *loop, struct weft_task *task);
 
 /* ---- handle.c ---- */
 void handle_link(struct weft_loop *loop, struct weft_handle *handle); /* one that is not called yet */
 
 /*
  * A handle of the loop, not to be called yet: loop_ready(loop, &handle->ready) has it called. It runs in the context, or
- * in a copy of the current one (NULL). 0, -EPERM, -ESHUTDOWN, -ENOMEM, -EXDEV (the context is another thread's).
+ * in a copy of the current one (NULL). caller is where the user's call goes on. 0, -EPERM, -ESHUTDOWN, -ENOMEM, -EXDEV
+ * (the context is another thread's).
  */
-int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context, struct weft_handle **ret_handle);
+int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context,
+               const void *caller, struct weft_handle **ret_handle);
 void handle_run(struct weft_loop *loop, struct weft_handle *handle);
 void handle_expired(struct weft_loop *loop, struct weft_handle *handle);
 void handles_drop_all(struct weft_loop *loop);
@@ -186,8 +221,10 @@ void fds_deinit(struct weft_loop *loop);
 
 /* ---- report.c: on the loop's stack only ---- */
 void report_pending(struct weft_loop *loop);
-void report_leftover(struct weft_task *task);
-void report_slow_handle(struct weft_loop *loop, struct weft_handle *handle, uint64_t took_ns);
+void report_never_ran(const struct weft_task *task);
+void report_leftover(struct weft_loop *loop, struct weft_task *task);
+void report_failed_handle(struct weft_handle *handle, int error);
+void report_slow_handle(struct weft_handle *handle, uint64_t took_ns);
 size_t loop_repr(struct weft_loop *loop, char *buffer, size_t size);
 
 #endif

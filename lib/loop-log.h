@@ -14,6 +14,12 @@ struct weft_loop;
 __attribute__((format(printf, 3, 4))) void loop_log(struct weft_loop *loop, enum weft_log_level level,
                                                     const char *format, ...);
 
+/*
+ * Returns error, for a call that is refused; in debug mode says why, as asyncio's exceptions do. loop NULL: this thread
+ * has none.
+ */
+__attribute__((format(printf, 3, 4), cold)) int loop_refuse(struct weft_loop *loop, int error, const char *format, ...);
+
 /* In debug mode only; the arguments are not evaluated otherwise. */
 #define loop_log_debug(loop, level, ...)                        \
         do {                                                    \

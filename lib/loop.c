@@ -9,6 +9,7 @@
 
 #include "loop-internal.h"
 
+#include "creation.h"
 #include "executor.h"
 #include "log.h"
 #include "threadsafe.h"
@@ -195,6 +196,24 @@ static void publish_debug(struct weft_loop *loop)
 {
         BB_STORE(loop->box->loop->debug, loop_debug(loop));
         BB_STORE(loop->box->loop->slow_ns, loop_slow_ns(loop));
+        loop_update_careful(loop);
+}
+
+static void prepare_cb(void *arg)
+{
+        (void)arg;
+        creation_prepare();
+}
+
+void loop_update_careful(struct weft_loop *loop)
+{
+        bool debug = loop_debug(loop);
+
+        if (debug && !loop->debug_prepared) {
+                loop->debug_prepared = true;
+                loop_call(loop, prepare_cb, NULL);
+        }
+        loop->careful = debug || loop->closing;
 }
 
 static void loop_poll(struct weft_loop *loop)

@@ -28,7 +28,7 @@ static inline bool in_use(const struct weft_mutex *mutex)
 static inline int enter(struct weft_mutex *mutex, struct weft_loop *loop)
 {
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         return waitlist_bind(&mutex->loop, loop, in_use(mutex));
 }
 

@@ -98,12 +98,12 @@ static int connect_until(int fd, const struct sockaddr *address, socklen_t size,
 int weft_connect_fd(int fd, const struct sockaddr *address, socklen_t address_size, uint64_t timeout_ns)
 {
         if (weft__loop == NULL || weft__loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         return connect_until(fd, address, address_size, waitlist_deadline(weft__loop, timeout_ns));
 }
 
-/* A connected socket, or a negative errno. */
-static int connect_to(const struct sockaddr *address, socklen_t size, uint64_t deadline_ns)
+/* A connected socket, or a negative errno. The name is the user's, for the log. */
+static int connect_to(const char *name, const struct sockaddr *address, socklen_t size, uint64_t deadline_ns)
 {
         int fd = open_socket(address, SOCK_STREAM), result;
 
@@ -118,7 +118,7 @@ static int connect_to(const struct sockaddr *address, socklen_t size, uint64_t d
                 char text[128];
 
                 weft_address_text(address, size, text, sizeof(text));
-                loop_log(weft__loop, WEFT_LOG_DEBUG, "<socket fd=%d> connected to %s", fd, text);
+                loop_log(weft__loop, WEFT_LOG_DEBUG, "<socket fd=%d> connected to %s: %s", fd, name, text);
         }
         return fd;
 }
@@ -130,7 +130,7 @@ static bool is_final(int result, uint64_t deadline_ns)
 }
 
 /* To the first of a name's addresses that takes us. */
-static int connect_to_name(const char *host, uint16_t port, uint64_t timeout_ns, uint64_t deadline_ns)
+static int connect_to_name(const char *name, const char *host, uint16_t port, uint64_t timeout_ns, uint64_t deadline_ns)
 {
         const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP};
         struct addrinfo *addresses;
@@ -143,7 +143,7 @@ static int connect_to_name(const char *host, uint16_t port, uint64_t timeout_ns,
                 return result;
         result = -ENOENT;
         for (const struct addrinfo *address = addresses; address != NULL; address = address->ai_next) {
-                result = connect_to(address->ai_addr, address->ai_addrlen, deadline_ns);
+                result = connect_to(name, address->ai_addr, address->ai_addrlen, deadline_ns);
                 if (error == 0 || (result < 0 && is_final(result, deadline_ns)))
                         error = result; /* that of the first, as a rule */
                 if (result >= 0 || is_final(result, deadline_ns))
@@ -163,7 +163,7 @@ int weft_connect(const char *text, uint64_t timeout_ns)
         int result;
 
         if (weft__loop == NULL || weft__loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         deadline_ns = waitlist_deadline(weft__loop, timeout_ns);
         result = address_parse_local(text, &address, &size);
         if (result == -ENOENT) {
@@ -171,9 +171,9 @@ int weft_connect(const char *text, uint64_t timeout_ns)
                 if (result < 0 || host[0] == '\0')
                         return -EINVAL;
                 if (address_parse(text, &address, &size) < 0)
-                        return connect_to_name(host, port, timeout_ns, deadline_ns);
+                        return connect_to_name(text, host, port, timeout_ns, deadline_ns);
         }
-        return result < 0 ? result : connect_to(&address.any, size, deadline_ns);
+        return result < 0 ? result : connect_to(text, &address.any, size, deadline_ns);
 }
 
 /* ---- listen, bind ---- */

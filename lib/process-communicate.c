@@ -104,7 +104,7 @@ int weft_process_communicate(struct weft_process *process, const void *input, si
         int result, returncode;
 
         if (weft__loop == NULL || weft__loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         process->refs++;
         result = run_all(&feed, &out, &err);
         if (result == 0)

@@ -335,7 +335,7 @@ int weft_process_wait(struct weft_process *process, uint64_t timeout_ns, int *re
         int result = 0;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         process->refs++;
         if (process->running && process->loop != loop)
                 result = -EXDEV;

@@ -6,6 +6,7 @@
 
 #include "log.h"
 #include "loop-internal.h"
+#include "loop-log.h"
 #include "threadsafe.h"
 
 #include <errno.h>
@@ -45,7 +46,7 @@ static void report_rest(struct weft_loop *loop, struct weft_task **tasks, size_t
 {
         for (size_t i = 0; i < n_tasks; i++)
                 if (tasks[i]->result < 0 && !tasks[i]->cancelled)
-                        report_leftover(tasks[i]);
+                        report_leftover(loop, tasks[i]);
         weft_tasks_unref(tasks, n_tasks);
         report_pending(loop);
 }
@@ -57,11 +58,15 @@ static void cancel_rest(struct weft_loop *loop)
         size_t n_tasks;
 
         loop->closing = true;
+        loop_update_careful(loop);
         loop->stopping = false;
         if (weft_all_tasks(&tasks, &n_tasks) < 0) {
                 tasks = NULL; /* no memory: what fails unseen is reported when its last reference goes */
                 n_tasks = 0;
         }
+        for (size_t i = 0; i < n_tasks; i++)
+                if ((tasks[i]->slot->flags & BB_TASK_STARTED) == 0 && tasks[i]->cancel_requests == 0)
+                        report_never_ran(tasks[i]);
         for (struct coroutine *co = loop->live, *next; co != NULL; co = next) {
                 next = co->live_next;
                 (void)task_cancel(co->task, "the end of weft_run", NULL);
@@ -106,7 +111,7 @@ int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, c
         int result;
 
         if (weft__loop != NULL)
-                return -EBUSY;
+                return loop_refuse(weft__loop, -EBUSY, "Cannot run the event loop while another loop is running");
         if (options == NULL)
                 options = &defaults;
         log_init_from_environment();
@@ -118,7 +123,7 @@ int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, c
         weft__loop = loop;
         loops_add(loop);
         spawn.name = options->name;
-        result = weft_spawn_with_at(site, fn, arg, &spawn, &task);
+        result = task_spawn(site, fn, arg, &spawn, &task, __builtin_return_address(0));
         if (result == 0) {
                 result = run_main(loop, task);
                 cancel_rest(loop);
@@ -153,6 +158,7 @@ int weft_set_debug(bool debug)
         if (weft__loop == NULL)
                 return loop_missing();
         __atomic_store_n(&weft__loop->own_debug, debug, __ATOMIC_RELAXED);
+        loop_update_careful(weft__loop);
         return 0;
 }
 

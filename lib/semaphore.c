@@ -32,7 +32,7 @@ static int acquire(struct weft_semaphore *semaphore, uint64_t timeout_ns)
         int result;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         result = waitlist_bind(&semaphore->loop, loop, in_use(semaphore));
         if (result < 0)
                 return result;

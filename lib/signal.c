@@ -198,7 +198,7 @@ int weft_signals_next(struct weft_signals *signals, uint64_t timeout_ns)
         int result = 0;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         deadline_ns = waitlist_deadline(loop, timeout_ns);
         signals->refs++;
         while (result == 0 && signals->loop == loop && signals->pending == 0) {
@@ -232,7 +232,7 @@ int weft_wait_signal(int number, uint64_t timeout_ns)
         int result;
 
         if (weft__loop == NULL || weft__loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         result = weft_signals_new(&number, 1, &signals);
         if (result < 0)
                 return result;

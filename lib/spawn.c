@@ -5,8 +5,9 @@
  * All that can fail is done in make_parts, which undoes what it has done when something fails: a spawn happens or it does not.
  */
 
-#include "log.h"
+#include "creation.h"
 #include "loop-internal.h"
+#include "loop-log.h"
 #include "threadsafe.h"
 
 #include <errno.h>
@@ -139,23 +140,24 @@ static void start(struct weft_loop *loop, struct weft_task *task, bool eager)
                 loop_ready(loop, &task->ready);
 }
 
-int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_spawn_options *options,
-                       struct weft_task **ret_task)
+/* creation NULL: not known. */
+static inline __attribute__((always_inline)) int spawn_noted(struct weft_loop *loop, const struct weft_site *site, weft_coroutine_fn fn,
+                                                             void *arg, const struct weft_spawn_options *options,
+                                                             struct weft_task **ret_task, const struct creation *creation)
 {
         static const struct weft_spawn_options none;
-        struct weft_loop *loop = weft__loop;
         struct weft_task *task;
         int result;
 
-        if (loop == NULL)
-                return loop_missing();
-        if (loop->closing)
-                return -ESHUTDOWN;
         if (options == NULL)
                 options = &none;
         task = task_new(loop, site, fn);
         if (task == NULL)
                 return -ENOMEM;
+        if (creation != NULL) {
+                task->has_creation = true;
+                task->creation = creation;
+        }
         if (options->name != NULL && (task->name = strdup(options->name)) == NULL)
                 result = -ENOMEM;
         else
@@ -170,10 +172,44 @@ int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void 
         return 0;
 }
 
+static __attribute__((noinline, cold)) int spawn_carefully(struct weft_loop *loop, const struct weft_site *site, weft_coroutine_fn fn,
+                                                           void *arg, const struct weft_spawn_options *options,
+                                                           struct weft_task **ret_task, const void *caller)
+{
+        if (loop->closing)
+                return loop_refuse(loop, -ESHUTDOWN, "Event loop is closed");
+        return spawn_noted(loop, site, fn, arg, options, ret_task, loop_debug(loop) ? creation_note(loop, caller) : NULL);
+}
+
+static inline __attribute__((always_inline)) int spawn(const struct weft_site *site, weft_coroutine_fn fn, void *arg,
+                                                       const struct weft_spawn_options *options, struct weft_task **ret_task,
+                                                       const void *caller)
+{
+        struct weft_loop *loop = weft__loop;
+
+        if (loop == NULL)
+                return loop_missing();
+        if (__builtin_expect(loop->careful, 0))
+                return spawn_carefully(loop, site, fn, arg, options, ret_task, caller);
+        return spawn_noted(loop, site, fn, arg, options, ret_task, NULL);
+}
+
+int task_spawn(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_spawn_options *options,
+               struct weft_task **ret_task, const void *caller)
+{
+        return spawn(site, fn, arg, options, ret_task, caller);
+}
+
+int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_spawn_options *options,
+                       struct weft_task **ret_task)
+{
+        return spawn(site, fn, arg, options, ret_task, __builtin_return_address(0));
+}
+
 struct weft_task *weft_spawn_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg)
 {
         struct weft_task *task;
-        int result = weft_spawn_with_at(site, fn, arg, NULL, &task);
+        int result = spawn(site, fn, arg, NULL, &task, __builtin_return_address(0));
 
         if (result < 0) {
                 errno = -result;

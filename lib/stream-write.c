@@ -68,8 +68,11 @@ static void wake(struct weft_stream *stream, struct weft_waiters *list, int resu
 
 void stream_fail_writers(struct weft_stream *stream, int error)
 {
-        if (stream->write_error == 0)
+        if (stream->write_error == 0) {
                 stream->write_error = error;
+                if (stream->loop != NULL && (error == -EPIPE || error == -ECONNRESET))
+                        loop_log_debug(stream->loop, WEFT_LOG_INFO, "<Stream fd=%d> was closed by peer", stream->fd);
+        }
         stream->out_start = stream->out_end = 0;
         if (stream->loop != NULL) {
                 wake(stream, &stream->for_low, error);

@@ -88,7 +88,7 @@ int weft_stream_fd(const struct weft_stream *stream)
 int stream_check(const struct weft_stream *stream)
 {
         if (weft__loop == NULL || weft__loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (stream->fd < 0 || stream->loop == NULL)
                 return -EBADF;
         return stream->loop == weft__loop ? 0 : -EXDEV;

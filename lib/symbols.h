@@ -31,6 +31,12 @@ void symbols_line_at(const void *return_address, char *buffer, size_t size);
  */
 int symbols_module(const void *address, char *path, size_t size, uintptr_t *ret_bias);
 
+/*
+ * The frame of a return address as a traceback has it: "\n  File "FILE", line N, in FUNCTION", with such a line for each
+ * function that was inlined there, the innermost last. Without debug info "\n  symbol+0xOFFSET" and so on. Likewise.
+ */
+void symbols_source_lines(const void *return_address, char *buffer, size_t size);
+
 #define SYMBOLS_MAX_FRAMES 256
 
 /*

@@ -19,7 +19,7 @@ static int wait_event(struct weft_event *event, uint64_t timeout_ns)
         int result;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         result = enter(event);
         if (result < 0 || event->set)
                 return result;

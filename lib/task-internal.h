@@ -18,6 +18,7 @@
 
 #include <weft/task.h>
 
+struct creation;
 struct weft_loop;
 
 /* What stands in the ready queue: a task or a callback. */
@@ -69,6 +70,7 @@ struct weft_task {
         bool retrieved;     /* somebody has seen the result */
         bool done;
         bool cancelled;
+        bool has_creation; /* creation is set: it was spawned in debug mode */
         unsigned refs; /* the handles; one more while it lives */
         int result;
         unsigned cancel_requests;
@@ -80,6 +82,7 @@ struct weft_task {
         uint64_t number;
         struct task_watcher *watchers, **watchers_end;
         char *name; /* NULL: "Task-<number>" */
+        const struct creation *creation;
         char *cancelled_by; /* what the slot's `cancel` said, once the task is done */
 };
 
@@ -120,6 +123,16 @@ void timeouts_abandon(struct weft_loop *loop, struct coroutine *co);
 
 /* What a done callback calls and where it was added; NULL: the watcher is no done callback. */
 const struct weft_site *done_callback_site(const struct task_watcher *watcher, const void **ret_fn);
+
+/* The stack that spawned it; NULL: not known. */
+static inline const struct creation *task_creation(const struct weft_task *task)
+{
+        return task->has_creation ? task->creation : NULL;
+}
+
+/* As weft_spawn_with_at, for who was called by the user: caller is where that goes on. */
+int task_spawn(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_spawn_options *options,
+               struct weft_task **ret_task, const void *caller);
 
 /* Writes the task's name. */
 void task_name(const struct weft_task *task, char *buffer, size_t size);

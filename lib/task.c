@@ -224,7 +224,7 @@ int weft_yield(void)
         uint64_t now_ns, took_ns, odd;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         task = loop->current;
         if (cancel_is_due(task->co))
                 return -ECANCELED;
@@ -248,7 +248,7 @@ int weft_sleep(uint64_t ns)
         int result;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (ns == 0)
                 return weft_yield();
         if (__builtin_add_overflow(loop_now(loop), ns, &deadline_ns))

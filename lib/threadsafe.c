@@ -240,6 +240,8 @@ static struct remote_call *call_new(const struct weft_site *site, weft_callback_
                 .site = site,
                 .fn = fn,
                 .arg = arg,
+                .shown_fn = (const void *)(uintptr_t)fn,
+                .shown_arg = arg,
         };
         call->mail.deliver = deliver_call;
         return call;

@@ -64,7 +64,7 @@ int weft_timeout_begin_until_at(const struct weft_site *site, struct weft_timeou
         int result;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (timeout->state != WEFT_TIMEOUT_CREATED || timeout->scope != NULL)
                 return -EALREADY;
         scope = calloc(1, sizeof(*scope));

@@ -288,7 +288,7 @@ int weft_getaddrinfo(const char *host, const char *service, const struct addrinf
         int result;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         look_up = calloc(1, sizeof(*look_up));
         if (look_up == NULL)
                 return -ENOMEM;

@@ -33,16 +33,14 @@ int multi_check(struct weft_task *const *tasks, size_t n_tasks)
         struct weft_loop *loop = weft__loop;
 
         if (loop == NULL || loop->current == NULL)
-                return -EPERM;
+                return task_missing();
         if (n_tasks > INT_MAX)
                 return -EINVAL;
         for (size_t i = 0; i < n_tasks; i++) {
                 if (tasks[i] == NULL)
                         return -EINVAL;
-                if (tasks[i] == loop->current)
-                        return -EDEADLK;
-                if (tasks[i]->loop != loop)
-                        return -EXDEV;
+                if (tasks[i] == loop->current || tasks[i]->loop != loop)
+                        return task_refuse(loop, tasks[i]);
         }
         return 0;
 }

@@ -280,7 +280,7 @@ static int runs_out_of_descriptors(void *arg)
         CHECK(weft_await(task) == 0);
         CHECK(weft_time() - since_ns >= fd_accept_pause_ns); /* it rested, though it could go on at once */
         CHECK(strcmp(accept_log.text,
-                     "40 socket.accept() out of system resource\nerror: Too many open files\nsocket: fd=") > 0);
+                     "40 socket.accept() out of system resource\nerror: EMFILE (Too many open files)\nsocket: <socket fd=") > 0);
 
         CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
         fd_accept_pause_ns = WEFT_SECONDS(1000);

@@ -35,7 +35,11 @@ WEFT_PUBLIC ssize_t weft_read(int fd, void *buffer, size_t size);
 /* As write(2), but suspends instead of EAGAIN, until all is written. Never raises SIGPIPE on sockets. Returns size or a negative errno. */
 WEFT_PUBLIC ssize_t weft_write(int fd, const void *buffer, size_t size);
 
-/* As accept4(2) with SOCK_NONBLOCK | SOCK_CLOEXEC. Returns the new descriptor, which the caller owns, or a negative errno. */
+/*
+ * As accept4(2) with SOCK_NONBLOCK | SOCK_CLOEXEC. Returns the new descriptor, which the caller owns, or a negative errno,
+ * of the listener: a connection that failed before it was accepted (accept(2) has the list, from ECONNABORTED to
+ * ENETUNREACH) is passed over. When the process is out of descriptors or the kernel of memory, see weft_listen.
+ */
 WEFT_PUBLIC int weft_accept(int fd, struct sockaddr *ret_address, socklen_t *address_size);
 
 /*

@@ -58,20 +58,39 @@ struct weft_handle;
 
 /*
  * Calls fn(arg) from the loop, outside any task: soon, in the next iteration, in the order of the calls; later, after
- * delay_ns; at, at a time of weft_time(). It runs in a copy of the context that was current at the call. Returns a
- * handle that the caller drops by weft_handle_unref (the call still happens), or NULL with errno: ENOMEM, EPERM (no
- * loop in this thread), ESHUTDOWN (closed).
+ * delay_ns; at, at a time of weft_time(). It runs in a copy of the context that was current at the call; the _in forms
+ * run it in the very context given (a reference is taken; NULL: a copy of the current one), as asyncio's context=.
+ *
+ * Returns a handle that the caller drops by weft_handle_unref (the call still happens), or NULL with errno: ENOMEM,
+ * EPERM (no loop in this thread), ESHUTDOWN (closed), EXDEV (another thread's context).
  */
-#define weft_call_soon(fn, arg) weft_call_soon_at(WEFT_SITE(#fn), (fn), (arg))
-#define weft_call_later(delay_ns, fn, arg) weft_call_at_at(WEFT_SITE(#fn), weft_time() + (delay_ns), (fn), (arg))
-#define weft_call_at(time_ns, fn, arg) weft_call_at_at(WEFT_SITE(#fn), (time_ns), (fn), (arg))
+#define weft_call_soon(fn, arg) weft_call_soon_at(WEFT_SITE(#fn), (fn), (arg), NULL)
+#define weft_call_later(delay_ns, fn, arg) weft_call_later_at(WEFT_SITE(#fn), (delay_ns), (fn), (arg), NULL)
+#define weft_call_at(time_ns, fn, arg) weft_call_at_at(WEFT_SITE(#fn), (time_ns), (fn), (arg), NULL)
+#define weft_call_soon_in(fn, arg, context) weft_call_soon_at(WEFT_SITE(#fn), (fn), (arg), (context))
+#define weft_call_later_in(delay_ns, fn, arg, context)                                                                 \
+        weft_call_later_at(WEFT_SITE(#fn), (delay_ns), (fn), (arg), (context))
+#define weft_call_at_in(time_ns, fn, arg, context) weft_call_at_at(WEFT_SITE(#fn), (time_ns), (fn), (arg), (context))
 
-WEFT_PUBLIC struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callback_fn fn, void *arg);
-WEFT_PUBLIC struct weft_handle *weft_call_at_at(const struct weft_site *site, uint64_t time_ns, weft_callback_fn fn, void *arg);
+WEFT_PUBLIC struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callback_fn fn, void *arg,
+                                                  struct weft_context *context);
+WEFT_PUBLIC struct weft_handle *weft_call_later_at(const struct weft_site *site, uint64_t delay_ns, weft_callback_fn fn,
+                                                   void *arg, struct weft_context *context);
+WEFT_PUBLIC struct weft_handle *weft_call_at_at(const struct weft_site *site, uint64_t time_ns, weft_callback_fn fn,
+                                                void *arg, struct weft_context *context);
 
 /* The callback will not be called, unless it has been. NULL is fine. */
 WEFT_PUBLIC void weft_handle_cancel(struct weft_handle *handle);
 WEFT_PUBLIC bool weft_handle_cancelled(const struct weft_handle *handle);
+
+/* When it is to be called, by weft_time(); 0: soon. asyncio's TimerHandle.when(). */
+WEFT_PUBLIC uint64_t weft_handle_when(const struct weft_handle *handle);
+
+/*
+ * Writes "<Handle fn(0x7f…) at FILE:LINE created at FILE:LINE>" or "<TimerHandle cancelled when=1234.5 …>", cut off to
+ * size bytes with the NUL; returns the length that it would have. Slow, for messages.
+ */
+WEFT_PUBLIC size_t weft_handle_repr(const struct weft_handle *handle, char *buffer, size_t size);
 WEFT_PUBLIC struct weft_handle *weft_handle_unref(struct weft_handle *handle);
 
 /* ---- libevent ---- */
