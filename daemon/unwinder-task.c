@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The stacks of suspended tasks: what the switch has left on them (header.fiber_layout says how that looks), and from there on the
- * stack itself. The worker is not stopped and takes no part.
+ * The stacks of suspended tasks: from what the switch keeps of each (header.fiber_layout says how that looks) on. The worker is not stopped and takes no part.
  */
 
 #include "unwinder-internal.h"
@@ -17,58 +16,43 @@
 
 #define FIRST_COPY 1024U /* bytes of a stack: most are not deeper, and the rest follows when it is needed */
 
-#define LAYOUT_MAX_REGS 12
-
-/* A switch's frame: which DWARF register lies where; the caller's sp is behind it. */
-struct layout {
-        uint32_t number;
-        uint16_t size, pc;
-        uint8_t n_regs;
-        struct {
-                uint8_t reg, offset;
-        } regs[LAYOUT_MAX_REGS];
+/* What lies at the slot's sp_at, in this order; all other registers are unknown, and not needed. */
+struct saved {
+        uint64_t sp, pc, fp;
 };
 
-static const struct layout layouts[] = {
-#if defined(__x86_64__)
-        {FIBER_LAYOUT_X86_64, FIBER_X86_64_SIZE, FIBER_X86_64_PC, 6, {{15, 8}, {14, 16}, {13, 24}, {12, 32}, {3, 40}, {6, 48}}},
-#elif defined(__aarch64__)
-        {FIBER_LAYOUT_AARCH64, FIBER_AARCH64_SIZE, FIBER_AARCH64_PC, 12,
-         {{19, 0}, {20, 8}, {21, 16}, {22, 24}, {23, 32}, {24, 40}, {25, 48}, {26, 56}, {27, 64}, {28, 72}, {29, 80}, {30, 88}}},
-#endif
-};
-
-static const struct layout *find_layout(uint32_t number)
+static bool layout_is_known(uint32_t number)
 {
-        for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++)
-                if (layouts[i].number == number)
-                        return &layouts[i];
-        return NULL;
+#if defined(__x86_64__)
+        return number == FIBER_LAYOUT_X86_64;
+#elif defined(__aarch64__)
+        return number == FIBER_LAYOUT_AARCH64;
+#endif
 }
 
-/* The registers of a task whose stack pointer is sp; the walk has a copy of its stack. */
-static void take_saved(struct walk *walk, const struct layout *layout, uint64_t sp)
+/* Where a task stands whose stack has been copied. */
+static void take_saved(struct walk *walk, const struct saved *saved)
 {
-        uint64_t word;
+        walk_set(walk, UNWIND_REG_SP, saved->sp);
+        walk_set(walk, UNWIND_REG_FP, saved->fp);
+        walk->pc = saved->pc;
+        walk->exact = false; /* pc - 1 lies in the function's own CFI for a task that is to begin, too */
+}
 
-        for (unsigned i = 0; i < layout->n_regs; i++) {
-                memcpy(&word, walk->bytes + layout->regs[i].offset, sizeof(word));
-                walk_set(walk, layout->regs[i].reg, word);
-        }
-        walk_set(walk, UNWIND_REG_SP, sp + layout->size);
-        memcpy(&walk->pc, walk->bytes + layout->pc, sizeof(walk->pc));
-        walk->exact = false; /* a call returns there */
+/* Could it be a stack pointer of this task's? */
+static bool is_on_stack(const struct bb_slot *slot, uint64_t sp)
+{
+        return sp % sizeof(sp) == 0 && sp >= slot->stack_low && sp < slot->stack_high;
 }
 
 int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *slot)
 {
-        const struct layout *layout = find_layout(fiber_layout);
         pid_t pid = walk->patient->pid;
-        uint64_t sp;
+        struct saved saved;
         ssize_t r;
 
         walk->end = WALK_MEMORY;
-        if (layout == NULL) {
+        if (!layout_is_known(fiber_layout)) {
                 (void)snprintf(walk->why, sizeof(walk->why), fiber_layout == FIBER_LAYOUT_NONE ? "its program switches stacks in a way that leaves no trace (layout %u)" : "stacks of layout %u are unknown to this weftd", fiber_layout);
                 return -ENOTSUP;
         }
@@ -76,21 +60,19 @@ int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *sl
                 (void)snprintf(walk->why, sizeof(walk->why), "it has not begun to run");
                 return -ENODATA;
         }
-        r = patient_read(pid, slot->sp_at, &sp, sizeof(sp));
-        if (r == (ssize_t)sizeof(sp) && (sp % sizeof(sp) != 0 || sp < slot->stack_low || sp >= slot->stack_high ||
-                                         slot->stack_high - sp < layout->size)) {
-                (void)snprintf(walk->why, sizeof(walk->why), "garbage in its slot or at its stack pointer");
+        r = patient_read(pid, slot->sp_at, &saved, sizeof(saved));
+        if (r == (ssize_t)sizeof(saved) && !is_on_stack(slot, saved.sp)) {
+                (void)snprintf(walk->why, sizeof(walk->why), "garbage in its slot or for its stack pointer");
                 return -EBADMSG;
         }
-        if (r == (ssize_t)sizeof(sp))
-                r = walk_copy(walk, sp, slot->stack_high, FIRST_COPY);
-        if (r == 0 && walk->high - walk->low < layout->size)
-                r = -EFAULT;
+        if (r == (ssize_t)sizeof(saved))
+                r = walk_copy(walk, saved.sp, slot->stack_high, FIRST_COPY);
         if (r != 0) {
-                patient_explain(pid, r < 0 ? (int)r : -EFAULT, "the stack", walk->why, sizeof(walk->why));
-                return r < 0 ? (int)r : -EFAULT;
+                r = r < 0 ? r : -EFAULT;
+                patient_explain(pid, (int)r, "the stack", walk->why, sizeof(walk->why));
+                return (int)r;
         }
-        take_saved(walk, layout, sp);
+        take_saved(walk, &saved);
         walk_run(walk);
         return 0;
 }
