@@ -62,29 +62,55 @@ ssize_t patient_read(pid_t pid, uint64_t address, void *buffer, size_t size)
         return (ssize_t)done;
 }
 
-void patient_explain(pid_t pid, int error, const char *what, char *why, size_t size)
+/* Who traces it; 0: nobody. */
+static pid_t tracer_of(pid_t pid)
 {
+        char path[40], line[128];
+        int tracer = 0;
+        FILE *file;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+        file = fopen(path, "re");
+        if (file == NULL)
+                return 0;
+        while (fgets(line, sizeof(line), file) != NULL)
+                if (sscanf(line, "TracerPid: %d", &tracer) == 1)
+                        break;
+        (void)fclose(file);
+        return tracer;
+}
+
+static void explain_refusal(pid_t pid, const char *what, char *why, size_t size)
+{
+        pid_t tracer = tracer_of(pid);
         char scope = '0';
         int fd;
 
-        switch (error) {
-        case -ESRCH:
-        case -ENOENT: (void)snprintf(why, size, "process %d has ended", (int)pid); return;
-        case -EPERM:
-        case -EACCES:
-                fd = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
-                if (fd >= 0) {
-                        (void)!read(fd, &scope, 1); /* then it stays 0 */
-                        close(fd);
-                }
-                if (scope != '0')
-                        (void)snprintf(why, size, "%s of process %d: not permitted (kernel.yama.ptrace_scope is %c: only weftd's own workers can be read)", what,
-                                       (int)pid, scope);
-                else
-                        (void)snprintf(why, size, "%s of process %d: not permitted (weftd needs the process's uid and the right to ptrace it)", what, (int)pid);
+        if (tracer > 0) {
+                (void)snprintf(why, size, "process %d is being debugged by process %d", (int)pid, (int)tracer);
                 return;
-        default: (void)snprintf(why, size, "%s of process %d: %s", what, (int)pid, strerror(-error)); return;
         }
+        fd = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
+        if (fd >= 0) {
+                (void)!read(fd, &scope, 1); /* then it stays 0 */
+                close(fd);
+        }
+        if (scope != '0')
+                (void)snprintf(why, size, "%s of process %d: not permitted (kernel.yama.ptrace_scope is %c: only weftd's own workers can be read)",
+                               what, (int)pid, scope);
+        else
+                (void)snprintf(why, size, "%s of process %d: not permitted (weftd needs its uid, and the right to trace it)", what,
+                               (int)pid);
+}
+
+void patient_explain(pid_t pid, int error, const char *what, char *why, size_t size)
+{
+        if (error == -ESRCH || error == -ENOENT)
+                (void)snprintf(why, size, "process %d has ended", (int)pid);
+        else if (error == -EPERM || error == -EACCES)
+                explain_refusal(pid, what, why, size);
+        else
+                (void)snprintf(why, size, "%s of process %d: %s", what, (int)pid, strerror(-error));
 }
 
 /* ---- maps ---- */
