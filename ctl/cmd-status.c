@@ -133,6 +133,22 @@ static int show_loops(const json_t *loops)
         return CTL_DONE;
 }
 
+static void show_deadlocks(const json_t *deadlocks)
+{
+        char time[UNITS_DURATION_SIZE];
+        json_t *deadlock;
+        size_t i;
+
+        json_array_foreach (deadlocks, i, deadlock) {
+                const char *text = client_string(deadlock, "text");
+
+                printf("%s%sDEADLOCK%s for %s: %s", i == 0 ? "\n" : "", output_style(OUTPUT_RED), output_style_end(),
+                       duration(deadlock, "for_ms", time), output_style(OUTPUT_RED));
+                output_text(stdout, text, strlen(text), false);
+                printf("%s\n", output_style_end());
+        }
+}
+
 static int run(const struct ctl_args *args)
 {
         json_t *status;
@@ -149,6 +165,8 @@ static int run(const struct ctl_args *args)
         r = workload_table_show(json_object_get(status, "workloads"));
         if (r == CTL_DONE)
                 r = show_loops(json_object_get(status, "loops"));
+        if (r == CTL_DONE)
+                show_deadlocks(json_object_get(status, "deadlocks"));
         json_decref(status);
         return r;
 }
@@ -157,6 +175,7 @@ const struct ctl_command cmd_status = {
         .name = "status",
         .summary = "Show how weftd, its recorder, workloads and loops are",
         .details = "LAG is how late the last timer of a loop was served, MAX LAG the latest of all. BLOCKED names the task whose step holds up its loop.\n"
+                   "A DEADLOCK stands until one of its tasks goes on; weftctl events --kind deadlock says where each waits and what it holds.\n"
                    "Times are UTC.",
         .run = run,
 };

@@ -6,6 +6,7 @@
 
 #include "clock.h"
 #include "configuration.h"
+#include "deadlock.h"
 #include "reader.h"
 #include "recorder.h"
 #include "supervisor.h"
@@ -284,6 +285,33 @@ static void write_recorder(const struct control *control, struct json *json)
         json_object_end(json);
 }
 
+static void write_deadlock(const struct deadlock *deadlock, void *arg)
+{
+        struct json *json = arg;
+        char id[TASK_ID_SIZE];
+        int64_t now_ns = (int64_t)clock_gettime_ns(CLOCK_REALTIME);
+
+        (void)task_id_format(deadlock->place->workload, deadlock->place->instance, deadlock->place->loop, deadlock->first_task, id, sizeof(id));
+        json_object_begin(json);
+        json_key(json, "workload");
+        json_text(json, deadlock->place->workload);
+        json_key(json, "instance");
+        json_uint(json, deadlock->place->instance);
+        json_key(json, "loop");
+        json_uint(json, deadlock->place->loop);
+        json_key(json, "task_id");
+        json_text(json, id);
+        json_key(json, "tasks");
+        json_uint(json, deadlock->n_tasks);
+        json_key(json, "since");
+        json_time(json, deadlock->since_ns);
+        json_key(json, "for_ms");
+        json_ms(json, now_ns > deadlock->since_ns ? (uint64_t)(now_ns - deadlock->since_ns) : 0);
+        json_key(json, "text");
+        json_text(json, deadlock->text);
+        json_object_end(json);
+}
+
 void control_status(struct varlink_call *call, void *arg)
 {
         struct control *control = arg;
@@ -311,6 +339,11 @@ void control_status(struct varlink_call *call, void *arg)
         for (size_t i = 0; i < watch_n_boxes(control->options.watch); i++)
                 if (reader_loop(watch_box(control->options.watch, i)->reader, &loop) == 0)
                         write_loop(control, json, watch_box(control->options.watch, i), &loop);
+        json_array_end(json);
+        json_key(json, "deadlocks");
+        json_array_begin(json);
+        if (control->options.deadlocks != NULL)
+                deadlocks_list(control->options.deadlocks, write_deadlock, json);
         json_array_end(json);
         varlink_done(call);
 }

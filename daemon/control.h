@@ -14,6 +14,7 @@ struct box;
 struct config;
 struct config_workload;
 struct control;
+struct deadlocks;
 struct event_base;
 struct events;
 struct recorder;
@@ -32,6 +33,7 @@ struct control_options {
         struct recorder *recorder;
         struct events *events;
         struct tracer *tracer;
+        struct deadlocks *deadlocks; /* NULL: none */
 };
 
 /* All is borrowed for the control's life. 0 or a negative errno. */

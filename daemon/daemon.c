@@ -14,6 +14,7 @@
 #include "closed.h"
 #include "configuration.h"
 #include "control.h"
+#include "deadlock.h"
 #include "directories.h"
 #include "events.h"
 #include "message.h"
@@ -52,6 +53,7 @@ struct daemon {
         struct recorder *recorder;
         struct events *events;
         struct tracer *tracer;
+        struct deadlocks *deadlocks;
         struct control *control;
         bool recording;   /* the recorder's thread runs */
         bool owns_socket; /* not systemd's */
@@ -149,8 +151,11 @@ static bool identify_cb(pid_t pid, const char **ret_workload, uint32_t *ret_inst
 static void added_cb(const struct box *box, void *arg)
 {
         struct daemon *daemon = arg;
+        struct deadlock_place place = {.instance = box->instance, .loop = box->loop, .pid = box->pid};
 
         recorder_attach(daemon->recorder, box->name);
+        (void)snprintf(place.workload, sizeof(place.workload), "%s", box->workload);
+        deadlocks_attach(daemon->deadlocks, box->name, &place);
         if (box->ours)
                 supervisor_box_seen(daemon->supervisor, box->pid);
         control_box_added(daemon->control, box);
@@ -380,6 +385,18 @@ static int start_recorder(struct daemon *daemon)
         return 0;
 }
 
+static int start_deadlocks(struct daemon *daemon)
+{
+        const struct deadlocks_options options = {
+                .directory = daemon->runtime_directory,
+                .owner = geteuid(),
+                .events = daemon->events,
+        };
+        int r = deadlocks_new(&options, &daemon->deadlocks);
+
+        return r < 0 ? failed(r, "the deadlock alarm's thread", NULL) : 0;
+}
+
 static int make_parts(struct daemon *daemon)
 {
         struct supervisor_options supervisor = SUPERVISOR_OPTIONS_DEFAULT;
@@ -420,6 +437,7 @@ static int make_parts(struct daemon *daemon)
                 .recorder = daemon->recorder,
                 .events = daemon->events,
                 .tracer = daemon->tracer,
+                .deadlocks = daemon->deadlocks,
         };
 
         r = control_new(&control, &daemon->control);
@@ -494,6 +512,8 @@ static int daemon_start(struct daemon *daemon)
         if (r == 0)
                 r = start_recorder(daemon);
         if (r == 0)
+                r = start_deadlocks(daemon);
+        if (r == 0)
                 r = make_parts(daemon);
         if (r == 0)
                 r = listen_control(daemon);
@@ -530,6 +550,7 @@ static int daemon_end(struct daemon *daemon)
         if (daemon->owns_socket)
                 (void)unlink(daemon->socket_path); /* a stale one is replaced anyway */
         daemon->supervisor = supervisor_free(daemon->supervisor);
+        daemon->deadlocks = deadlocks_free(daemon->deadlocks);
         if (daemon->recording) {
                 r = recorder_stop(daemon->recorder);
                 if (r < 0) {

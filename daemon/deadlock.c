@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The alarm's thread. It owns the boxes; others only put names of new ones into `attached`. The lists of circles that stand are
+ * changed by the thread under the lock, and read by others under it; the thread itself reads them without.
+ */
+
+#include "deadlock.h"
+
+#include "clock.h"
+#include "deadlock-internal.h"
+#include "deadlock-text.h"
+#include "events.h"
+#include "message.h"
+#include "reader.h"
+#include "unwinder.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STACKS_NS 30000000U /* the stacks of one deadlock may take so long: it is told of in any case */
+
+struct attached {
+        struct attached *next;
+        struct deadlock_place place;
+        char name[];
+};
+
+struct deadlocks {
+        struct deadlocks_options options;
+        struct deadlock_box *boxes;
+        struct unwinder *unwinder; /* NULL: no memory */
+        pthread_t thread;
+        bool started;
+
+        pthread_mutex_t lock; /* over the rest */
+        pthread_cond_t wake;
+        bool stopping;
+        struct attached *attached;
+};
+
+/* ---- what is told ---- */
+
+static void tell(struct deadlocks *deadlocks, const struct deadlock_box *box, uint64_t task, const struct bb_slot *slot, const char *text,
+                 const char *detail)
+{
+        struct reader_context context;
+        char name[256];
+        bool has_context = slot != NULL && reader_task_context(box->reader, task, &context) == 0;
+        const struct event event = {
+                .kind = EVENT_DEADLOCK,
+                .workload = box->place.workload,
+                .instance = box->place.instance,
+                .loop = box->place.loop,
+                .pid = box->place.pid,
+                .task = task,
+                .task_name = slot != NULL && slot->name != 0 && reader_text(box->reader, slot->name, name, sizeof(name)) >= 0 ? name : NULL,
+                .text = text != NULL ? text : "tasks wait for each other (no memory to say more)",
+                .detail = detail,
+                .context = has_context ? &context : NULL,
+        };
+
+        if (deadlocks->options.events != NULL)
+                events_add(deadlocks->options.events, &event);
+        if (has_context)
+                reader_context_deinit(&context);
+}
+
+static void raised(struct deadlock_box *box, struct circle *circle, uint64_t now_ns, void *arg)
+{
+        struct deadlocks *deadlocks = arg;
+        char *detail = deadlock_detail(box, circle, deadlocks->unwinder, now_ns, now_ns + STACKS_NS);
+
+        circle->text = deadlock_text(box, circle);
+        circle->raised_real_ns = (int64_t)clock_gettime_ns(CLOCK_REALTIME);
+        tell(deadlocks, box, circle->seen[0].number, &box->named[0], circle->text, detail);
+        free(detail);
+        pthread_mutex_lock(&deadlocks->lock);
+        circle->next = box->active;
+        box->active = circle;
+        pthread_mutex_unlock(&deadlocks->lock);
+}
+
+static void broken(struct deadlock_box *box, const struct circle *circle, uint64_t number, const struct bb_slot *slot, uint64_t now_ns, void *arg)
+{
+        struct deadlocks *deadlocks = arg;
+        struct circle **link = &box->active, *found;
+        char *text = deadlock_broken_text(box, circle, number, slot, now_ns);
+
+        tell(deadlocks, box, circle->seen[0].number, NULL, text, NULL);
+        free(text);
+        pthread_mutex_lock(&deadlocks->lock);
+        while (*link != circle)
+                link = &(*link)->next;
+        found = *link;
+        *link = found->next;
+        pthread_mutex_unlock(&deadlocks->lock);
+        free(found->text);
+        free(found);
+}
+
+void deadlocks_list(struct deadlocks *deadlocks, void (*fn)(const struct deadlock *deadlock, void *arg), void *arg)
+{
+        pthread_mutex_lock(&deadlocks->lock);
+        for (const struct deadlock_box *box = deadlocks->boxes; box != NULL; box = box->next) {
+                for (const struct circle *circle = box->active; circle != NULL; circle = circle->next) {
+                        const struct deadlock deadlock = {
+                                .place = &box->place,
+                                .since_ns = circle->raised_real_ns,
+                                .text = circle->text != NULL ? circle->text : "",
+                                .n_tasks = circle->n_tasks,
+                                .first_task = circle->seen[0].number,
+                        };
+
+                        fn(&deadlock, arg);
+                }
+        }
+        pthread_mutex_unlock(&deadlocks->lock);
+}
+
+/* ---- boxes ---- */
+
+static void add_box(struct deadlocks *deadlocks, const struct attached *attached)
+{
+        struct deadlock_box *box;
+        struct reader *reader;
+        const char *why;
+        int r = reader_open(deadlocks->options.directory, attached->name, deadlocks->options.owner, &reader, &why);
+
+        if (r == 0)
+                r = deadlock_box_new(&attached->place, reader, &box);
+        if (r == -ENOMEM)
+                message_warning("%s: no memory to watch it for deadlocks", attached->name);
+        if (r < 0)
+                return; /* whoever named it has said why it cannot be opened; or it is gone already */
+        pthread_mutex_lock(&deadlocks->lock);
+        box->next = deadlocks->boxes;
+        deadlocks->boxes = box;
+        pthread_mutex_unlock(&deadlocks->lock);
+}
+
+/* Takes in what was attached, after waiting for ns (0: for as long as it takes). False: it is to end. */
+static bool take_attached(struct deadlocks *deadlocks, uint64_t until_ns)
+{
+        const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000U), .tv_nsec = (long)(until_ns % 1000000000U)};
+        struct attached *attached;
+        bool stopping;
+
+        pthread_mutex_lock(&deadlocks->lock);
+        while (!deadlocks->stopping && deadlocks->attached == NULL) {
+                if (until_ns == 0)
+                        (void)pthread_cond_wait(&deadlocks->wake, &deadlocks->lock);
+                else if (pthread_cond_timedwait(&deadlocks->wake, &deadlocks->lock, &until) == ETIMEDOUT)
+                        break;
+        }
+        attached = deadlocks->attached;
+        deadlocks->attached = NULL;
+        stopping = deadlocks->stopping;
+        pthread_mutex_unlock(&deadlocks->lock);
+        while (attached != NULL) {
+                struct attached *next = attached->next;
+
+                if (!stopping)
+                        add_box(deadlocks, attached);
+                free(attached);
+                attached = next;
+        }
+        return !stopping;
+}
+
+/* A last look, by whoever ends the alarm: deadlocks whose process has ended meanwhile have ended, too. */
+static void leave_box(struct deadlocks *deadlocks, struct deadlock_box *box)
+{
+        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .arg = deadlocks};
+
+        if (box->active != NULL && reader_owner(box->reader) == 0)
+                deadlock_box_give_up(box, clock_gettime_ns(CLOCK_MONOTONIC), &sink);
+}
+
+static void remove_box(struct deadlocks *deadlocks, struct deadlock_box **link)
+{
+        struct deadlock_box *box = *link;
+
+        pthread_mutex_lock(&deadlocks->lock);
+        *link = box->next;
+        pthread_mutex_unlock(&deadlocks->lock);
+        deadlock_box_free(box);
+}
+
+static void *thread_main(void *arg)
+{
+        struct deadlocks *deadlocks = arg;
+        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .arg = deadlocks};
+        uint64_t now_ns = 0;
+
+        while (take_attached(deadlocks, deadlocks->boxes != NULL ? now_ns + DEADLOCK_POLL_NS : 0)) {
+                struct deadlock_box **link = &deadlocks->boxes;
+
+                now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
+                while (*link != NULL) {
+                        if (deadlock_box_poll(*link, clock_gettime_ns(CLOCK_MONOTONIC), &sink) < 0)
+                                remove_box(deadlocks, link);
+                        else
+                                link = &(*link)->next;
+                }
+        }
+        return NULL;
+}
+
+void deadlocks_attach(struct deadlocks *deadlocks, const char *box_name, const struct deadlock_place *place)
+{
+        size_t n = strlen(box_name) + 1;
+        struct attached *attached = malloc(sizeof(*attached) + n);
+
+        if (attached == NULL) {
+                message_warning("%s: no memory to watch it for deadlocks", box_name);
+                return;
+        }
+        attached->place = *place;
+        memcpy(attached->name, box_name, n);
+        pthread_mutex_lock(&deadlocks->lock);
+        attached->next = deadlocks->attached;
+        deadlocks->attached = attached;
+        pthread_cond_signal(&deadlocks->wake);
+        pthread_mutex_unlock(&deadlocks->lock);
+}
+
+/* ---- coming and going ---- */
+
+static int start(struct deadlocks *deadlocks)
+{
+        sigset_t blocked, previous;
+        int r;
+
+        /* Signals are the main thread's, but for those that a fault of this thread raises. */
+        sigfillset(&blocked);
+        sigdelset(&blocked, SIGBUS);
+        sigdelset(&blocked, SIGSEGV);
+        sigdelset(&blocked, SIGFPE);
+        sigdelset(&blocked, SIGILL);
+        sigdelset(&blocked, SIGABRT);
+        sigdelset(&blocked, SIGTRAP);
+        pthread_sigmask(SIG_SETMASK, &blocked, &previous);
+        r = -pthread_create(&deadlocks->thread, NULL, thread_main, deadlocks);
+        pthread_sigmask(SIG_SETMASK, &previous, NULL);
+        deadlocks->started = r == 0;
+        return r;
+}
+
+int deadlocks_new(const struct deadlocks_options *options, struct deadlocks **ret_deadlocks)
+{
+        struct deadlocks *deadlocks = calloc(1, sizeof(*deadlocks));
+        pthread_condattr_t attributes;
+        int r;
+
+        if (deadlocks == NULL)
+                return -ENOMEM;
+        deadlocks->options = *options;
+        pthread_mutex_init(&deadlocks->lock, NULL);
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(&deadlocks->wake, &attributes);
+        pthread_condattr_destroy(&attributes);
+        r = unwinder_new(&deadlocks->unwinder);
+        if (r == 0)
+                r = start(deadlocks);
+        if (r < 0) {
+                deadlocks_free(deadlocks);
+                return r;
+        }
+        *ret_deadlocks = deadlocks;
+        return 0;
+}
+
+struct deadlocks *deadlocks_free(struct deadlocks *deadlocks)
+{
+        if (deadlocks == NULL)
+                return NULL;
+        if (deadlocks->started) {
+                pthread_mutex_lock(&deadlocks->lock);
+                deadlocks->stopping = true;
+                pthread_cond_signal(&deadlocks->wake);
+                pthread_mutex_unlock(&deadlocks->lock);
+                (void)pthread_join(deadlocks->thread, NULL); /* it was started, and is joined once */
+        }
+        while (deadlocks->boxes != NULL) {
+                leave_box(deadlocks, deadlocks->boxes);
+                remove_box(deadlocks, &deadlocks->boxes);
+        }
+        unwinder_free(deadlocks->unwinder);
+        pthread_cond_destroy(&deadlocks->wake);
+        pthread_mutex_destroy(&deadlocks->lock);
+        free(deadlocks);
+        return NULL;
+}
