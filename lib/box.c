@@ -28,8 +28,8 @@ struct box_held {
 
 /* ---- slots ---- */
 
-/* More slots, and room to note every one of them as free. */
-static int claim_slots(struct box *box)
+/* And room to note every one of them as free. */
+int box_claim_slots(struct box *box)
 {
         uint32_t n = box->header->n_slots - box->n_slots_claimed;
 
@@ -53,46 +53,6 @@ static int claim_slots(struct box *box)
                 box->free_slots[box->n_free_slots++] = box->n_slots_claimed + i;
         box->n_slots_claimed += n;
         return 0;
-}
-
-/*
- * All but the counter. In 16-byte stores: what a reader copies meanwhile is discarded whole, so the words need not be
- * stored one by one; and not by memset, which for this size becomes a slow `rep stos`.
- */
-static inline void zero_after_seq(struct bb_slot *slot)
-{
-        typedef uint64_t pair __attribute__((vector_size(16)));
-        pair *pairs = (pair *)slot;
-
-        slot->number = 0;
-#pragma GCC unroll 16
-        for (size_t i = 1; i < sizeof(*slot) / sizeof(pair); i++)
-                pairs[i] = (pair){0, 0};
-}
-
-struct bb_slot *box_slot_new(struct box *box)
-{
-        uint32_t index;
-        struct bb_slot *slot;
-
-        if (__builtin_expect(box->n_free_slots == 0, 0) && claim_slots(box) < 0)
-                return NULL;
-        index = box->free_slots[--box->n_free_slots];
-        slot = &box->slots[index];
-        if (index >= box->loop->n_slots_used)
-                __atomic_store_n(&box->loop->n_slots_used, index + 1, __ATOMIC_RELEASE);
-        seq_begin(&slot->seq);
-        zero_after_seq(slot);
-        return slot;
-}
-
-void box_slot_free(struct box *box, struct bb_slot *slot)
-{
-        seq_begin(&slot->seq);
-        BB_STORE(slot->number, 0);
-        BB_STORE(slot->state, BB_TASK_NONE);
-        seq_end(&slot->seq);
-        box->free_slots[box->n_free_slots++] = box_slot_index(box, slot);
 }
 
 /* ---- coroutines ---- */
@@ -169,36 +129,6 @@ uint32_t box_coro_slow(struct box *box, const struct weft_site *site, weft_corou
         key = find_key(box->coro_keys, box->n_coro_keys, site, fn);
         *key = (struct box_coro_key){.site = site, .fn = fn, .coro = coro};
         return coro;
-}
-
-static inline void count_duration(struct bb_duration_stats *stats, uint64_t ns)
-{
-        uint64_t *bucket = &stats->buckets[histogram_bucket(ns)];
-
-        BB_STORE(stats->sum_ns, stats->sum_ns + ns);
-        BB_STORE(*bucket, *bucket + 1);
-        if (ns > stats->max_ns)
-                BB_STORE(stats->max_ns, ns);
-}
-
-void box_count(struct box *box, uint32_t index, enum bb_outcome outcome, uint64_t steps, uint64_t longest_step_ns,
-               const uint64_t durations_ns[BB_N_DURATIONS])
-{
-        struct bb_coro *coro = &box->coros[index];
-        uint64_t *count = outcome == BB_OUTCOME_FINISHED ? &coro->finished
-                          : outcome == BB_OUTCOME_FAILED ? &coro->failed
-                                                         : &coro->cancelled;
-
-        uint64_t odd = seq_begin(&coro->seq);
-
-        BB_STORE(*count, *count + 1);
-        BB_STORE(coro->steps, coro->steps + steps);
-        if (longest_step_ns > coro->longest_step_ns)
-                BB_STORE(coro->longest_step_ns, longest_step_ns);
-#pragma GCC unroll 4
-        for (unsigned i = 0; i < BB_N_DURATIONS; i++)
-                count_duration(&coro->durations[i], durations_ns[i]);
-        seq_close(&coro->seq, odd);
 }
 
 /* ---- records ---- */

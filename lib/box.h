@@ -75,13 +75,47 @@ struct box *box_abandon(struct box *box);
 /* Makes [offset, offset + length) of the box usable: 0 or -ENOMEM. For who gives out its parts. */
 int box_claim(struct box *box, uint64_t offset, uint64_t length_bytes);
 
-/* A zeroed slot but for seq, left inside a write bracket (seq odd): fill it in, then seq_end. NULL: no memory. */
-struct bb_slot *box_slot_new(struct box *box);
-void box_slot_free(struct box *box, struct bb_slot *slot);
-
 static inline uint32_t box_slot_index(const struct box *box, const struct bb_slot *slot)
 {
         return (uint32_t)(slot - box->slots);
+}
+
+/* More slots to give out: 0 or -ENOMEM. */
+int box_claim_slots(struct box *box);
+
+/* A zeroed slot but for seq, left inside a write bracket (seq odd): fill it in, then seq_end. NULL: no memory. */
+static inline struct bb_slot *box_slot_new(struct box *box)
+{
+        /*
+         * In 16-byte stores: what a reader copies meanwhile is discarded whole, so the words need not be stored one by one;
+         * and not by memset, which for this size becomes a slow `rep stos`.
+         */
+        typedef uint64_t pair __attribute__((vector_size(16), may_alias));
+        struct bb_slot *slot;
+        uint32_t index;
+
+        if (__builtin_expect(box->n_free_slots == 0, 0) && box_claim_slots(box) < 0)
+                return (struct bb_slot *)0;
+        index = box->free_slots[--box->n_free_slots];
+        slot = &box->slots[index];
+        if (__builtin_expect(index >= box->loop->n_slots_used, 0))
+                __atomic_store_n(&box->loop->n_slots_used, index + 1, __ATOMIC_RELEASE);
+        seq_begin(&slot->seq);
+        slot->number = 0;
+#pragma GCC unroll 16
+        for (unsigned i = 1; i < sizeof(*slot) / sizeof(pair); i++)
+                ((pair *)slot)[i] = (pair){0, 0};
+        return slot;
+}
+
+static inline void box_slot_free(struct box *box, struct bb_slot *slot)
+{
+        uint64_t odd = seq_begin(&slot->seq);
+
+        BB_STORE(slot->number, 0);
+        BB_STORE(slot->state, BB_TASK_NONE);
+        seq_close(&slot->seq, odd);
+        box->free_slots[box->n_free_slots++] = box_slot_index(box, slot);
 }
 
 /* The entry for coroutines fn spawned at site; 0, "other", when the table or memory is full. */
@@ -96,9 +130,34 @@ static inline uint32_t box_coro(struct box *box, const struct weft_site *site, w
         return (uint32_t)recent->coro;
 }
 
+static inline __attribute__((always_inline)) void box_count_duration(struct bb_duration_stats *stats, uint64_t ns)
+{
+        uint64_t *bucket = &stats->buckets[histogram_bucket(ns)];
+
+        BB_STORE(stats->sum_ns, stats->sum_ns + ns);
+        BB_STORE(*bucket, *bucket + 1);
+        if (__builtin_expect(ns > stats->max_ns, 0))
+                BB_STORE(stats->max_ns, ns);
+}
+
 /* Counts a task that is done into its coroutine's entry. */
-void box_count(struct box *box, uint32_t coro, enum bb_outcome outcome, uint64_t steps, uint64_t longest_step_ns,
-               const uint64_t durations_ns[BB_N_DURATIONS]);
+static inline __attribute__((always_inline)) void box_count(struct box *box, uint32_t index, enum bb_outcome outcome, uint64_t steps, uint64_t longest_step_ns,
+                             uint64_t busy_ns, uint64_t scheduled_ns, uint64_t idle_ns)
+{
+        struct bb_coro *coro = &box->coros[index];
+        uint64_t *count = &coro->finished + (outcome - BB_OUTCOME_FINISHED);
+        uint64_t odd = seq_begin(&coro->seq);
+
+        BB_STORE(*count, *count + 1);
+        BB_STORE(coro->steps, coro->steps + steps);
+        if (__builtin_expect(longest_step_ns > coro->longest_step_ns, 0))
+                BB_STORE(coro->longest_step_ns, longest_step_ns);
+        box_count_duration(&coro->durations[BB_WALL], busy_ns + scheduled_ns + idle_ns);
+        box_count_duration(&coro->durations[BB_BUSY], busy_ns);
+        box_count_duration(&coro->durations[BB_SCHEDULED], scheduled_ns);
+        box_count_duration(&coro->durations[BB_IDLE], idle_ns);
+        seq_close(&coro->seq, odd);
+}
 
 /*
  * The next record to fill in, or NULL: nobody watches, or the ring is full (counted, with time now_ns). box_push makes it visible
@@ -106,6 +165,11 @@ void box_count(struct box *box, uint32_t coro, enum bb_outcome outcome, uint64_t
  */
 struct bb_record *box_record(struct box *box, uint64_t now_ns);
 void box_push(struct box *box, struct bb_record *record, uint32_t end_context);
+
+static inline bool box_watched(const struct box *box)
+{
+        return box->fd >= 0;
+}
 
 /* Takes back the references of records that the observer has committed. Called at every poll. */
 void box_release(struct box *box);

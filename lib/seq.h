@@ -13,7 +13,7 @@
 #define BB_LOAD(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 
 /* Returns the odd number, for seq_close. */
-static inline uint64_t seq_begin(uint64_t *seq)
+static inline __attribute__((always_inline)) uint64_t seq_begin(uint64_t *seq)
 {
         uint64_t odd = *seq + 1;
 
@@ -23,12 +23,12 @@ static inline uint64_t seq_begin(uint64_t *seq)
 }
 
 /* As seq_end, for who has kept the number: it is not loaded again right after it was stored. */
-static inline void seq_close(uint64_t *seq, uint64_t odd)
+static inline __attribute__((always_inline)) void seq_close(uint64_t *seq, uint64_t odd)
 {
         __atomic_store_n(seq, odd + 1, __ATOMIC_RELEASE);
 }
 
-static inline void seq_end(uint64_t *seq)
+static inline __attribute__((always_inline)) void seq_end(uint64_t *seq)
 {
         __atomic_store_n(seq, *seq + 1, __ATOMIC_RELEASE);
 }

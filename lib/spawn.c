@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int enter_context(struct weft_loop *loop, struct weft_task *task, struct weft_context *given)
+static inline int enter_context(struct weft_loop *loop, struct weft_task *task, struct weft_context *given)
 {
         struct coroutine *co = task->co;
 
@@ -39,7 +39,7 @@ static int enter_context(struct weft_loop *loop, struct weft_task *task, struct 
 }
 
 /* The stack with the coroutine at its top. */
-static int make_coroutine(struct weft_loop *loop, struct weft_task *task, void *arg, size_t stack_size)
+static inline int make_coroutine(struct weft_loop *loop, struct weft_task *task, void *arg, size_t stack_size)
 {
         struct stack stack;
         struct coroutine *co;
@@ -67,7 +67,7 @@ static int make_coroutine(struct weft_loop *loop, struct weft_task *task, void *
         return 0;
 }
 
-static int make_slot(struct weft_loop *loop, struct weft_task *task)
+static inline int make_slot(struct weft_loop *loop, struct weft_task *task)
 {
         struct bb_slot *slot;
         struct coroutine *co = task->co;
@@ -101,7 +101,7 @@ static int make_slot(struct weft_loop *loop, struct weft_task *task)
 }
 
 /* All that can fail. What was made is undone when something does. */
-static int make_parts(struct weft_loop *loop, struct weft_task *task, void *arg, const struct weft_spawn_options *options)
+static inline int make_parts(struct weft_loop *loop, struct weft_task *task, void *arg, const struct weft_spawn_options *options)
 {
         int result = make_coroutine(loop, task, arg, options->stack_size);
 
@@ -118,11 +118,13 @@ static int make_parts(struct weft_loop *loop, struct weft_task *task, void *arg,
         struct stack stack = task->co->stack;
 
         fiber_deinit(&task->co->fiber);
+        task->co = NULL;
+        task->slot = NULL;
         stack_put(loop->stacks, stack);
         return result;
 }
 
-static void start(struct weft_loop *loop, struct weft_task *task, bool eager)
+static inline void start(struct weft_loop *loop, struct weft_task *task, bool eager)
 {
         struct bb_loop *counters = loop->box->loop;
         struct coroutine *co = task->co;

@@ -61,23 +61,7 @@ _Static_assert(offsetof(struct fiber, sp) == 0 && offsetof(struct fiber, pc) == 
 
 __asm__(FIBER_START_ASSEMBLY);
 
-extern void weft_fiber_start(void) __attribute__((visibility("hidden")));
-extern void weft_fiber_end(void) __attribute__((visibility("hidden")));
-
-/* What new fibers start with. Read once for a thread: reading the control words takes as long as making a fiber. */
-static _Thread_local uint64_t thread_control __attribute__((tls_model("initial-exec"))) = FIBER_CONTROL_DEFAULT;
-
-static inline void begin_at_start(struct fiber *fiber, void *high, void (*entry)(void))
-{
-        void (**frame)(void) = (void (**)(void))((uintptr_t)high & ~(uintptr_t)15) - 2;
-
-        frame[0] = entry;
-        frame[1] = weft_fiber_end;
-        fiber->sp = frame;
-        fiber->pc = (void *)(uintptr_t)weft_fiber_start;
-        fiber->fp = NULL; /* where readers of frame pointers end */
-        fiber->control = thread_control;
-}
+_Thread_local uint64_t fiber__control __attribute__((tls_model("initial-exec"))) = FIBER_CONTROL_DEFAULT;
 
 #endif
 
@@ -167,7 +151,7 @@ int fiber_init_thread(struct fiber *fiber)
         if (r < 0)
                 return r;
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
-        thread_control = fiber_control();
+        fiber__control = fiber_control();
 #endif
         *fiber = (struct fiber){.machine = machine};
         return 0;
@@ -188,7 +172,7 @@ int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void))
         }
 #endif
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
-        begin_at_start(fiber, high, entry);
+        fiber_begin(fiber, high, entry);
 #else
         (void)getcontext(&machine->context); /* cannot fail: it only copies registers and the signal mask */
         machine->context.uc_link = NULL;
@@ -249,42 +233,35 @@ UNINSTRUMENTED void fiber_switch_final(struct fiber *from, struct fiber *to)
 
 #else
 
-#if defined(FIBER_VALGRIND)
-/* Asked once: a client request is cheap, but not free, and a spawn has no time for it. Threads write the same value. */
-static int on_valgrind;
-#endif
+int fiber__valgrind; /* threads write the same value */
 
 int fiber_init_thread(struct fiber *fiber)
 {
 #if defined(FIBER_VALGRIND)
-        __atomic_store_n(&on_valgrind, RUNNING_ON_VALGRIND ? 1 : 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&fiber__valgrind, RUNNING_ON_VALGRIND ? 1 : 0, __ATOMIC_RELAXED);
 #endif
-        thread_control = fiber_control();
+        fiber__control = fiber_control();
         *fiber = (struct fiber){0};
         return 0;
 }
 
-int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void))
+void fiber_register(struct fiber *fiber, void *low, void *high)
 {
-        fiber->machine = NULL;
 #if defined(FIBER_VALGRIND)
-        if (__builtin_expect(__atomic_load_n(&on_valgrind, __ATOMIC_RELAXED), 0)) {
-                fiber->machine = (void *)((uintptr_t)VALGRIND_STACK_REGISTER(low, high) + 1); /* its first id is 0 */
-                VALGRIND_MAKE_MEM_UNDEFINED(low, (char *)high - (char *)low);
-        }
+        fiber->machine = (void *)((uintptr_t)VALGRIND_STACK_REGISTER(low, high) + 1); /* its first id is 0 */
+        VALGRIND_MAKE_MEM_UNDEFINED(low, (char *)high - (char *)low);
 #endif
+        (void)fiber;
         (void)low;
-        begin_at_start(fiber, high, entry);
-        return 0;
+        (void)high;
 }
 
-void fiber_deinit(struct fiber *fiber)
+void fiber_deregister(struct fiber *fiber)
 {
 #if defined(FIBER_VALGRIND)
-        if (__builtin_expect(fiber->machine != NULL, 0))
-                VALGRIND_STACK_DEREGISTER((uintptr_t)fiber->machine - 1);
+        VALGRIND_STACK_DEREGISTER((uintptr_t)fiber->machine - 1);
 #endif
-        *fiber = (struct fiber){0};
+        fiber->machine = NULL;
 }
 
 #endif

@@ -77,13 +77,36 @@ struct fiber {
  */
 int fiber_init_thread(struct fiber *fiber);
 
+#if FIBER_LAYOUT != FIBER_LAYOUT_NONE
+
+extern void weft_fiber_start(void) __attribute__((visibility("hidden")));
+extern void weft_fiber_end(void) __attribute__((visibility("hidden")));
+
+/* What new fibers start with. Read once for a thread: reading the control words takes as long as making a fiber. */
+extern _Thread_local uint64_t fiber__control __attribute__((visibility("hidden"), tls_model("initial-exec")));
+
+/* The first words of a new fiber. */
+static inline void fiber_begin(struct fiber *fiber, void *high, void (*entry)(void))
+{
+        void (**frame)(void) = (void (**)(void))((uintptr_t)high & ~(uintptr_t)15) - 2;
+
+        frame[0] = entry;
+        frame[1] = weft_fiber_end;
+        fiber->sp = frame;
+        fiber->pc = (void *)(uintptr_t)weft_fiber_start;
+        fiber->fp = NULL; /* where readers of frame pointers end */
+        fiber->control = fiber__control;
+}
+
+#endif
+
+#if defined(FIBER_MACHINE)
+
 /* A new fiber on [low, high): entry runs at the first switch to it, and never returns. 0 or -ENOMEM. */
 int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void));
 
 /* Frees what init made; the fiber is not running. */
 void fiber_deinit(struct fiber *fiber);
-
-#if defined(FIBER_MACHINE)
 
 /* Must be the first thing that entry does (sanitizers). */
 void fiber_entered(void);
@@ -95,6 +118,26 @@ void fiber_switch(struct fiber *from, struct fiber *to);
 __attribute__((noreturn)) void fiber_switch_final(struct fiber *from, struct fiber *to);
 
 #else
+
+/* Valgrind is told of stacks. Asked once: a client request is cheap, but not free, and a spawn has no time for it. */
+extern int fiber__valgrind __attribute__((visibility("hidden")));
+void fiber_register(struct fiber *fiber, void *low, void *high);
+void fiber_deregister(struct fiber *fiber);
+
+static inline int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void))
+{
+        fiber->machine = NULL;
+        if (__builtin_expect(__atomic_load_n(&fiber__valgrind, __ATOMIC_RELAXED), 0))
+                fiber_register(fiber, low, high);
+        fiber_begin(fiber, high, entry);
+        return 0;
+}
+
+static inline void fiber_deinit(struct fiber *fiber)
+{
+        if (__builtin_expect(fiber->machine != NULL, 0))
+                fiber_deregister(fiber);
+}
 
 static inline void fiber_entered(void)
 {

@@ -101,10 +101,26 @@ int task_suspend(struct weft_loop *loop, enum bb_wait kind, uint64_t object, uin
 void task_wake(struct weft_task *task, enum bb_wake cause, int result, uint64_t now_ns);
 
 /* The task is not done. */
-void task_watch(struct weft_task *task, struct task_watcher *watcher);
+static inline void task_watch(struct weft_task *task, struct task_watcher *watcher)
+{
+        watcher->next = NULL;
+        watcher->link = task->watchers_end;
+        *task->watchers_end = watcher;
+        task->watchers_end = &watcher->next;
+}
 
 /* Fine for one that has been called already. */
-void task_unwatch(struct weft_task *task, struct task_watcher *watcher);
+static inline void task_unwatch(struct weft_task *task, struct task_watcher *watcher)
+{
+        if (watcher->link == NULL)
+                return;
+        *watcher->link = watcher->next;
+        if (watcher->next != NULL)
+                watcher->next->link = watcher->link;
+        else
+                task->watchers_end = watcher->link;
+        watcher->link = NULL;
+}
 
 /* By whom and why, for observers; the reason may be NULL. */
 int task_cancel(struct weft_task *task, const char *by, const char *reason);

@@ -204,7 +204,8 @@ void task_wake(struct weft_task *task, enum bb_wake cause, int result, uint64_t 
                 return;
         if (now_ns < slot->since_ns)
                 now_ns = slot->since_ns; /* a deadline that had passed before the wait began */
-        timer_remove(&task->loop->timers, &task->co->timer);
+        if (task->co->timer.place != 0)
+                timer_remove(&task->loop->timers, &task->co->timer);
         task->co->wake_result = result;
         odd = seq_begin(&slot->seq);
         BB_STORE(slot->idle_ns, slot->idle_ns + (now_ns - slot->since_ns));
@@ -292,53 +293,63 @@ void task_start_eagerly(struct weft_loop *loop, struct weft_task *task)
 
 /* ---- end ---- */
 
-static enum bb_outcome outcome_of(int result)
+/* How a task ends. Its last step is in here and not in the slot, which goes: whoever looks there sees it running on. */
+struct ending {
+        uint64_t now_ns;
+        uint64_t busy_ns;
+        uint64_t longest_step_ns;
+        enum bb_outcome outcome;
+};
+
+_Static_assert(offsetof(struct bb_loop, cancelled) == offsetof(struct bb_loop, finished) + 16 &&
+                       offsetof(struct bb_coro, cancelled) == offsetof(struct bb_coro, finished) + 16,
+               "counters in the order of the outcomes");
+
+static inline enum bb_outcome outcome_of(int result)
 {
         if (result == -ECANCELED)
                 return BB_OUTCOME_CANCELLED;
         return result < 0 ? BB_OUTCOME_FAILED : BB_OUTCOME_FINISHED;
 }
 
-/* What the history keeps: the coroutine's statistics always, the record where somebody drains the ring. */
-static void record_end(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns)
+/* What the history keeps, where somebody drains the ring. */
+static void record_end(struct weft_loop *loop, struct weft_task *task, const struct ending *end)
 {
-        struct bb_slot *slot = task->slot;
-        struct bb_loop *counters = loop->box->loop;
-        enum bb_outcome outcome = outcome_of(task->result);
-        uint64_t *count = outcome == BB_OUTCOME_FINISHED ? &counters->finished
-                          : outcome == BB_OUTCOME_FAILED ? &counters->failed
-                                                         : &counters->cancelled;
-        uint64_t wall_ns = now_ns - slot->created_ns;
-        uint64_t durations_ns[BB_N_DURATIONS] = {wall_ns, slot->busy_ns, slot->scheduled_ns, slot->idle_ns};
-        struct bb_record *record = box_record(loop->box, now_ns);
+        const struct bb_slot *slot = task->slot;
+        struct bb_record *record = box_record(loop->box, end->now_ns);
 
-        box_count(loop->box, slot->coro, outcome, slot->steps, slot->longest_step_ns, durations_ns);
-        BB_STORE(*count, *count + 1);
-        BB_STORE(counters->live, counters->live - 1);
         if (record == NULL)
                 return;
         record->task = task->number;
         record->kind = BB_RECORD_TASK;
-        record->outcome = (uint8_t)outcome;
+        record->outcome = (uint8_t)end->outcome;
         record->flags = (uint16_t)slot->flags;
         record->coro = slot->coro;
         record->result = task->result;
         record->context = context_snapshot_root(task->co->user.context);
         record->name = slot->name;
         record->cancel = slot->cancel;
-        record->finished = (struct bb_task_record){
-                .parent = slot->parent,
-                .created_ns = slot->created_ns,
-                .started_ns = slot->started_ns,
-                .finished_ns = now_ns,
-                .busy_ns = slot->busy_ns,
-                .scheduled_ns = slot->scheduled_ns,
-                .longest_step_ns = slot->longest_step_ns,
-                .steps = slot->steps,
-                .end_context = task->co->user.context->root,
-        };
+        record->finished.parent = slot->parent;
+        record->finished.created_ns = slot->created_ns;
+        record->finished.started_ns = slot->started_ns;
+        record->finished.finished_ns = end->now_ns;
+        record->finished.busy_ns = end->busy_ns;
+        record->finished.scheduled_ns = slot->scheduled_ns;
+        record->finished.longest_step_ns = end->longest_step_ns;
+        record->finished.steps = slot->steps;
         memcpy(record->finished.wakes, slot->wakes, sizeof(slot->wakes));
+        record->finished.end_context = task->co->user.context->root;
         box_push(loop->box, record, record->finished.end_context);
+}
+
+/* The coroutine's statistics and the loop's counters, always. */
+static inline void count_end(struct weft_loop *loop, const struct bb_slot *slot, const struct ending *end)
+{
+        uint64_t *count = &loop->page->finished + (end->outcome - BB_OUTCOME_FINISHED);
+
+        box_count(loop->box, slot->coro, end->outcome, slot->steps, end->longest_step_ns, end->busy_ns, slot->scheduled_ns, slot->idle_ns);
+        BB_STORE(*count, *count + 1);
+        BB_STORE(loop->page->live, loop->page->live - 1);
 }
 
 /* Gives back all that the task had while it lived, but the stack that this runs on. */
@@ -350,12 +361,17 @@ static void dismantle(struct weft_loop *loop, struct weft_task *task)
 
         if (__builtin_expect(cancel != 0, 0))
                 task->cancelled_by = strdup(heap_text_at(&loop->box->heap, cancel));
-        context_user_remove(&co->user);
         box_slot_free(loop->box, task->slot); /* the slot shows the context no more: its nodes may go */
-        if (co->owns_context)
+        if (__builtin_expect(co->owns_context && co->own.users == &co->user && co->user.next == NULL, 1)) {
+                co->own.users = NULL; /* the context goes with the one that was in it */
                 context_end(&co->own);
-        else
-                weft_context_unref(context);
+        } else {
+                context_user_remove(&co->user);
+                if (co->owns_context)
+                        context_end(&co->own);
+                else
+                        weft_context_unref(context);
+        }
         heap_unref(&loop->box->heap, name);
         heap_unref(&loop->box->heap, cancel);
         *co->live_link = co->live_next;
@@ -363,26 +379,6 @@ static void dismantle(struct weft_loop *loop, struct weft_task *task)
                 co->live_next->live_link = co->live_link;
         task->slot = NULL;
         task->co = NULL;
-}
-
-void task_watch(struct weft_task *task, struct task_watcher *watcher)
-{
-        watcher->next = NULL;
-        watcher->link = task->watchers_end;
-        *task->watchers_end = watcher;
-        task->watchers_end = &watcher->next;
-}
-
-void task_unwatch(struct weft_task *task, struct task_watcher *watcher)
-{
-        if (watcher->link == NULL)
-                return;
-        *watcher->link = watcher->next;
-        if (watcher->next != NULL)
-                watcher->next->link = watcher->link;
-        else
-                task->watchers_end = watcher->link;
-        watcher->link = NULL;
 }
 
 static inline void tell_watchers(struct weft_task *task, uint64_t now_ns)
@@ -398,15 +394,21 @@ static inline void tell_watchers(struct weft_task *task, uint64_t now_ns)
 static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft_task *task, int result)
 {
         struct coroutine *co = task->co;
+        struct bb_slot *slot = task->slot;
         struct weft_task *next;
-        uint64_t now_ns = loop_now(loop), took_ns;
+        uint64_t now_ns = loop_now(loop), took_ns = now_ns - slot->since_ns;
+        struct ending end = {
+                .now_ns = now_ns,
+                .busy_ns = slot->busy_ns + took_ns,
+                .longest_step_ns = took_ns > slot->longest_step_ns ? took_ns : slot->longest_step_ns,
+                .outcome = outcome_of(result),
+        };
 
         task->result = result;
-        task->cancelled = result == -ECANCELED;
-        seq_begin(&task->slot->seq);
-        took_ns = account_step(task->slot, now_ns);
-        seq_end(&task->slot->seq);
-        record_end(loop, task, now_ns);
+        task->cancelled = end.outcome == BB_OUTCOME_CANCELLED;
+        count_end(loop, slot, &end);
+        if (box_watched(loop->box))
+                record_end(loop, task, &end);
         task->done = true;
         step_ended(loop, task, now_ns, took_ns);
         tell_watchers(task, now_ns);
@@ -415,7 +417,7 @@ static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft
 
         /* A fiber cannot free its own machine part: the one that ended before it does. */
         fiber_deinit(&loop->dead_fiber);
-        loop->dead_fiber = co->fiber;
+        loop->dead_fiber.machine = co->fiber.machine;
         stack_put(loop->stacks, co->stack);
         next = next_task(loop, now_ns);
         if (next == NULL)

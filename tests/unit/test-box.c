@@ -248,7 +248,6 @@ static void a_full_coroutine_table_counts_into_other(void **state)
 {
         struct box *box = small_box(NULL, 1024);
         static struct weft_site sites[BB_N_COROS + 5];
-        const uint64_t durations[BB_N_DURATIONS] = {3, 1, 1, 1};
 
         (void)state;
         for (unsigned i = 0; i < BB_N_COROS + 5; i++) {
@@ -257,7 +256,7 @@ static void a_full_coroutine_table_counts_into_other(void **state)
         }
         for (unsigned i = 0; i < BB_N_COROS - 1; i++)
                 assert_int_equal(box_coro(box, &sites[i], coro_a), i + 1);
-        box_count(box, 0, BB_OUTCOME_FINISHED, 1, 1, durations);
+        box_count(box, 0, BB_OUTCOME_FINISHED, 1, 1, 1, 1, 1);
         assert_int_equal(box->coros[0].finished, 1);
         assert_string_equal(box->coros[0].name, "other");
         box_free(box);
