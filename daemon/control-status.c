@@ -4,6 +4,7 @@
 
 #include "control-internal.h"
 
+#include "blocked.h"
 #include "clock.h"
 #include "configuration.h"
 #include "deadlock.h"
@@ -32,7 +33,7 @@ static bool loop_debug(const struct control *control, const struct box *box, con
         return told != BB_SWITCH_OWN ? told == BB_SWITCH_ON : loop->debug != 0;
 }
 
-static uint64_t loop_slow_ns(const struct control *control, const struct box *box, const struct bb_loop *loop)
+uint64_t control_slow_ns(const struct control *control, const struct box *box, const struct bb_loop *loop)
 {
         uint64_t told_ns = control_box_setting(control, box).slow_ns;
 
@@ -178,23 +179,20 @@ static const char *guards_name(uint32_t guards)
         return guards == BB_GUARDS_MADVISE ? "madvise" : guards == BB_GUARDS_MPROTECT ? "mprotect" : "none";
 }
 
-/* The step in flight, when it has taken longer than the threshold. */
+/* The step in flight, when it has taken as long as the threshold. */
 static void write_blocked(struct json *json, const struct box *box, const struct bb_loop *loop, uint64_t slow_ns,
                           bool alive)
 {
-        struct task_view view = {.box = box};
+        struct blocked_step step;
         char id[TASK_ID_SIZE];
-        bool blocked = false;
+        bool blocked = alive && blocked_step(box->reader, loop, clock_gettime_ns(CLOCK_MONOTONIC), &step) &&
+                       step.elapsed_ns >= slow_ns;
 
-        if (alive && loop->current != 0 && reader_slot(box->reader, loop->current - 1, &view.slot) == READER_GOOD) {
-                view.now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
-                blocked = view.slot.state == BB_TASK_RUNNING && task_in_state_ns(&view) > slow_ns;
-        }
         if (blocked)
-                (void)task_id_format(box->workload, box->instance, box->loop, view.slot.number, id, sizeof(id));
+                (void)task_id_format(box->workload, box->instance, box->loop, step.slot.number, id, sizeof(id));
         json_key(json, "blocked_ms");
         if (blocked)
-                json_ms(json, task_in_state_ns(&view));
+                json_ms(json, step.elapsed_ns);
         else
                 json_none(json);
         json_key(json, "blocked_task");
@@ -227,7 +225,7 @@ static void write_loop(const struct control *control, struct json *json, const s
                        const struct bb_loop *loop)
 {
         bool alive = reader_owner(box->reader) != 0;
-        uint64_t slow_ns = loop_slow_ns(control, box, loop);
+        uint64_t slow_ns = control_slow_ns(control, box, loop);
 
         json_object_begin(json);
         json_key(json, "workload");

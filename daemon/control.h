@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct bb_loop;
 struct box;
 struct config;
 struct config_workload;
@@ -48,6 +49,9 @@ void control_set_config(struct control *control, const struct config *config);
 
 /* Tells a new black box what debug mode it is to run in. */
 void control_box_added(struct control *control, const struct box *box);
+
+/* The threshold for slow steps in a box, whose loop's words were just read. */
+uint64_t control_slow_ns(const struct control *control, const struct box *box, const struct bb_loop *loop);
 
 /* Shall this workload start in debug mode? */
 bool control_workload_debug(const struct control *control, const struct config_workload *workload);

@@ -18,6 +18,7 @@
 #include "directories.h"
 #include "events.h"
 #include "message.h"
+#include "midblock.h"
 #include "notify.h"
 #include "reader.h"
 #include "recorder.h"
@@ -54,6 +55,7 @@ struct daemon {
         struct events *events;
         struct tracer *tracer;
         struct deadlocks *deadlocks;
+        struct midblock *midblock;
         struct control *control;
         bool recording;   /* the recorder's thread runs */
         bool owns_socket; /* not systemd's */
@@ -159,6 +161,22 @@ static void added_cb(const struct box *box, void *arg)
         if (box->ours)
                 supervisor_box_seen(daemon->supervisor, box->pid);
         control_box_added(daemon->control, box);
+        midblock_box_added(daemon->midblock, box);
+}
+
+static void removed_cb(const struct box *box, void *arg)
+{
+        struct daemon *daemon = arg;
+
+        if (daemon->midblock != NULL)
+                midblock_box_removed(daemon->midblock, box);
+}
+
+static uint64_t slow_ns_cb(const struct box *box, const struct bb_loop *loop, void *arg)
+{
+        struct daemon *daemon = arg;
+
+        return control_slow_ns(daemon->control, box, loop);
 }
 
 static bool debug_cb(const struct config_workload *workload, void *arg)
@@ -258,6 +276,7 @@ static void slow_cb(const struct recorder_slow *slow, void *arg)
                 .task_name = slow->task_name,
                 .text = slow->text,
                 .detail = slow->detail,
+                .context = slow->context,
                 .stored = true,
         };
         char text[64];
@@ -397,6 +416,21 @@ static int start_deadlocks(struct daemon *daemon)
         return r < 0 ? failed(r, "the deadlock alarm's thread", NULL) : 0;
 }
 
+static int make_midblock(struct daemon *daemon)
+{
+        const struct midblock_options options = {
+                .base = daemon->base,
+                .tracer = daemon->tracer,
+                .events = daemon->events,
+                .recorder = daemon->recorder,
+                .slow_ns = slow_ns_cb,
+                .arg = daemon,
+        };
+        int r = midblock_new(&options, &daemon->midblock);
+
+        return r < 0 ? failed(r, "the watch for blocked steps", NULL) : 0;
+}
+
 static int make_parts(struct daemon *daemon)
 {
         struct supervisor_options supervisor = SUPERVISOR_OPTIONS_DEFAULT;
@@ -406,6 +440,7 @@ static int make_parts(struct daemon *daemon)
                 .owner = geteuid(),
                 .identify = identify_cb,
                 .added = added_cb,
+                .removed = removed_cb,
                 .arg = daemon,
         };
         int r;
@@ -444,7 +479,7 @@ static int make_parts(struct daemon *daemon)
         if (r < 0)
                 return failed(r, "the control interface", NULL);
         control_set_config(daemon->control, daemon->config);
-        return 0;
+        return make_midblock(daemon);
 }
 
 static int listen_control(struct daemon *daemon)
@@ -545,6 +580,7 @@ static int daemon_end(struct daemon *daemon)
 
         if (daemon->watch != NULL)
                 watch_poll(daemon->watch); /* boxes of the last moment */
+        daemon->midblock = midblock_free(daemon->midblock);
         daemon->control = control_free(daemon->control);
         daemon->tracer = tracer_free(daemon->tracer);
         if (daemon->owns_socket)

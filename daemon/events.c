@@ -36,16 +36,17 @@ static const struct kind {
         const char *name;
         enum message_level level;
         bool limited; /* in the log: workloads can cause any number of them */
+        bool brief;   /* in the log: its details were there before */
 } kinds[EVENT_N_KINDS] = {
-        [EVENT_START] = {"start", MESSAGE_INFO, false},
-        [EVENT_RESTART] = {"restart", MESSAGE_INFO, false},
-        [EVENT_EXIT] = {"exit", MESSAGE_INFO, false},
-        [EVENT_DEBUG] = {"debug", MESSAGE_INFO, false},
-        [EVENT_BLOCKED] = {"blocked", MESSAGE_WARNING, false},
-        [EVENT_SLOW_STEP] = {"slow_step", MESSAGE_INFO, true},
-        [EVENT_DEADLOCK] = {"deadlock", MESSAGE_ERROR, true},
-        [EVENT_CRASH] = {"crash", MESSAGE_ERROR, false},
-        [EVENT_SWALLOWED_CANCEL] = {"swallowed_cancel", MESSAGE_WARNING, true},
+        [EVENT_START] = {"start", MESSAGE_INFO, false, false},
+        [EVENT_RESTART] = {"restart", MESSAGE_INFO, false, false},
+        [EVENT_EXIT] = {"exit", MESSAGE_INFO, false, false},
+        [EVENT_DEBUG] = {"debug", MESSAGE_INFO, false, false},
+        [EVENT_BLOCKED] = {"blocked", MESSAGE_WARNING, false, false},
+        [EVENT_SLOW_STEP] = {"slow_step", MESSAGE_INFO, true, true},
+        [EVENT_DEADLOCK] = {"deadlock", MESSAGE_ERROR, true, false},
+        [EVENT_CRASH] = {"crash", MESSAGE_ERROR, false, false},
+        [EVENT_SWALLOWED_CANCEL] = {"swallowed_cancel", MESSAGE_WARNING, true, false},
 };
 
 struct kept {
@@ -145,7 +146,7 @@ static void log_event(const struct view *view)
                 append(head, sizeof(head), "%s: ", view->id);
         append(head, sizeof(head), "%s", event->text);
 
-        if (event->detail != NULL) {
+        if (event->detail != NULL && !kinds[event->kind].brief) {
                 size_t n = strlen(event->detail);
 
                 append(lines, sizeof(lines), "%s%s", event->detail, n > 0 && event->detail[n - 1] != '\n' ? "\n" : "");

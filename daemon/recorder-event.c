@@ -142,12 +142,13 @@ int step_record_late(struct recorder *recorder, struct box *box)
 
 /* ---- slow steps ---- */
 
-void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, uint64_t started_ns, int64_t key)
+void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, const struct bb_record *record,
+              int64_t key)
 {
         struct slow_told *told;
 
         box->slow.task = step->task;
-        box->slow.started_ns = started_ns;
+        box->slow.started_ns = record->slow_step.started_ns;
         box->slow.key = key;
         if (!recorder->slow_fn)
                 return;
@@ -159,6 +160,7 @@ void slow_add(struct recorder *recorder, struct box *box, const struct store_slo
         *told = (struct slow_told){ .time_ns = step->ended_ns, .run_id = box->going.run_id, .box = box, .task = step->task,
                                     .name = step->name ? strdup(step->name) : NULL,
                                     .detail = step->detail ? strdup(step->detail) : NULL };
+        told->with_context = reader_context(box->reader, record->context, &told->context) == 0;
         store_slow_text(step->took_ns, step->delayed, step->lag_ns, told->text);
 }
 
@@ -167,6 +169,8 @@ void slow_forget(struct recorder *recorder)
         for (unsigned i = 0; i < recorder->n_slow; i++) {
                 free(recorder->slow[i].name);
                 free(recorder->slow[i].detail);
+                if (recorder->slow[i].with_context)
+                        reader_context_deinit(&recorder->slow[i].context);
         }
         recorder->n_slow = recorder->n_slow_more = 0;
 }
@@ -186,6 +190,7 @@ void slow_tell(struct recorder *recorder)
                         .task_name = told->name,
                         .text = told->text,
                         .detail = told->detail,
+                        .context = told->with_context ? &told->context : NULL,
                         .n_more = i + 1 == recorder->n_slow ? recorder->n_slow_more : 0,
                 };
 

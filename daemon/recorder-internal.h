@@ -135,6 +135,8 @@ struct slow_told {
         struct box *box;
         uint64_t task;
         char *name, *detail;
+        struct reader_context context;
+        bool with_context;
         char text[STORE_SLOW_TEXT_SIZE];
 };
 
@@ -228,7 +230,7 @@ bool step_is_late(const struct box *box);
 int step_record_late(struct recorder *recorder, struct box *box);
 
 /* A slow step was written: remembered until the commit, when slow_tell tells of it. */
-void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, uint64_t started_ns, int64_t key);
+void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, const struct bb_record *record, int64_t key);
 void slow_tell(struct recorder *recorder);
 void slow_forget(struct recorder *recorder);
 

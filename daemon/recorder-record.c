@@ -138,7 +138,7 @@ static int slow_step_write(struct recorder *recorder, struct box *box, const str
         }
         r = store_slow_step(recorder->store, &box->going, &step, &key);
         if (r >= 0)
-                slow_add(recorder, box, &step, s->started_ns, key);
+                slow_add(recorder, box, &step, record, key);
         return r;
 }
 

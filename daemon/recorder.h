@@ -89,6 +89,7 @@ struct recorder_slow {
         uint64_t task;
         const char *task_name; /* NULL: "Task-<number>" */
         const char *text, *detail;
+        const struct reader_context *context; /* NULL: could not be read */
         unsigned n_more; /* further ones that are not told of one by one */
 };
 

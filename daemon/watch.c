@@ -188,6 +188,8 @@ static void add(struct watch *watch, const char *name)
 
 static void remove_at(struct watch *watch, size_t index)
 {
+        if (watch->options.removed != NULL)
+                watch->options.removed(watch->boxes[index], watch->options.arg);
         box_free(watch->boxes[index]);
         watch->n_boxes--;
         memmove(watch->boxes + index, watch->boxes + index + 1, (watch->n_boxes - index) * sizeof(*watch->boxes));

@@ -34,8 +34,9 @@ struct watch_options {
         uid_t owner;
         /* Is the process one of ours? Then its workload (borrowed) and instance. */
         bool (*identify)(pid_t pid, const char **ret_workload, uint32_t *ret_instance, void *arg);
-        /* A box was added. */
+        /* A box was added; one is about to go (NULL: nobody needs to know). */
         void (*added)(const struct box *box, void *arg);
+        void (*removed)(const struct box *box, void *arg);
         void *arg;
 };
 

@@ -123,6 +123,7 @@ struct bb_loop {
         uint32_t debug;         /* as in force in the worker */
         uint32_t guards;        /* how stacks are guarded: enum bb_guards */
         uint64_t slow_ns;       /* the threshold in force */
+        int32_t tid;            /* of the thread that runs the loop, as the worker sees it; 0: not known */
 };
 
 enum bb_guards {
@@ -327,7 +328,7 @@ struct bb_task_record {
 struct bb_slow_step_record {
         uint64_t started_ns;
         uint64_t took_ns;
-        uint64_t delayed; /* timers that expired and tasks that were ready meanwhile, and had to wait for its end */
+        uint64_t delayed; /* timers that expired and tasks that got ready a millisecond or more before its end, and had to wait for it */
         uint64_t lag_ns;  /* how long the step kept the first of them waiting */
         uint64_t reserved[7];
 };

@@ -392,6 +392,7 @@ int loop_new(const struct weft_run_options *options, struct weft_loop **ret_loop
                 return result;
         }
         BB_STORE(loop->box->loop->guards, stack_pool_guards(loop->stacks));
+        BB_STORE(loop->box->loop->tid, gettid());
         publish_debug(loop);
         log_debug("Using selector: %s", event_base_get_method(loop->base));
         *ret_loop = loop;

@@ -89,3 +89,19 @@ void timer_remove(struct timer_heap *heap, struct timer *timer)
         else
                 sift_down(heap, i, last);
 }
+
+static uint32_t count_below(const struct timer_heap *heap, uint64_t i, uint64_t deadline_ns, uint32_t n_max)
+{
+        uint32_t n = 1;
+
+        if (i >= heap->n || n_max == 0 || heap->entries[i].deadline_ns > deadline_ns)
+                return 0;
+        for (uint64_t c = i * ARITY + 1; c <= i * ARITY + ARITY && n < n_max; c++)
+                n += count_below(heap, c, deadline_ns, n_max - n);
+        return n;
+}
+
+uint32_t timer_count_until(const struct timer_heap *heap, uint64_t deadline_ns, uint32_t n_max)
+{
+        return count_below(heap, 0, deadline_ns, n_max);
+}

@@ -40,4 +40,7 @@ static inline struct timer *timer_first(const struct timer_heap *heap)
         return heap->n > 0 ? heap->entries[0].timer : (struct timer *)0;
 }
 
+/* How many have a deadline at or before then, counted up to n_max. */
+uint32_t timer_count_until(const struct timer_heap *heap, uint64_t deadline_ns, uint32_t n_max);
+
 #endif
