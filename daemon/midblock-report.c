@@ -91,12 +91,30 @@ static size_t own_frame(const struct report *report, const struct stacktrace *tr
         return i;
 }
 
+/* What the program has called "sleep" libc calls "__sleep" itself. */
+static const char *public_name(const char *function)
+{
+        static const char *const inner[] = {"__GI_", "__libc_", "_"};
+
+        for (size_t i = 0; i < sizeof(inner) / sizeof(inner[0]);) {
+                size_t n = strlen(inner[i]);
+
+                if (strncmp(function, inner[i], n) != 0 || function[n] == '\0') {
+                        i++;
+                        continue;
+                }
+                function += n;
+                i = 0;
+        }
+        return function;
+}
+
 static void append_frame(char *text, size_t size, const struct stack_frame *frame, bool with_place)
 {
         char place[512];
 
         if (frame->function != NULL)
-                append(text, size, "%s()", frame->function);
+                append(text, size, "%s()", with_place ? frame->function : public_name(frame->function));
         if (frame->function != NULL && !with_place)
                 return;
         if (frame->file != NULL) {

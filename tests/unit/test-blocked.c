@@ -166,7 +166,6 @@ static struct bb_slot *running(struct fixture *f, uint64_t now_ns)
 {
         struct bb_slot *slot = fake_box_slot(f->box, 3, 42);
 
-        f->box->header->created_ns = now_ns - 10 * S;
         slot->state = BB_TASK_RUNNING;
         slot->since_ns = now_ns - S;
         f->box->loop->current = 4;
@@ -246,7 +245,7 @@ static void the_line_names_the_call_and_the_programs_own_place(void **state)
         struct report report = report_of(105 * MS);
         struct stack_frame frames[] = {
                 {.module = "/lib/libc.so.6", .function = "clock_nanosleep", .file = "../sysdeps/x.c", .line = 3},
-                {.module = "/lib/libc.so.6", .function = "sleep", .file = "../sysdeps/sleep.c", .line = 55},
+                {.module = "/lib/libc.so.6", .function = "__sleep", .file = "../sysdeps/sleep.c", .line = 55},
                 {.module = "/usr/bin/prog", .function = "task", .file = "prog.c", .line = 13, .inlined = true},
                 {.module = "/usr/bin/prog", .function = "main_coro", .file = "prog.c", .line = 21},
         };
