@@ -93,6 +93,8 @@ struct weft_task *weft_task_unref(struct weft_task *task)
                 task->ready.next = (struct ready *)loop->unretrieved;
                 loop->unretrieved = task;
                 loop->loop_due_ns = 0;
+                if (loop->outside)
+                        loop_kick(loop);
                 return NULL;
         }
         task_free(task);

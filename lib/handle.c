@@ -139,6 +139,8 @@ static struct weft_handle *call_at(const struct weft_site *site, uint64_t time_n
                 errno = ENOMEM;
                 return NULL;
         }
+        if (handle->loop->outside)
+                loop_kick(handle->loop); /* to set its timer */
         return handle;
 }
 

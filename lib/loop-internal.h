@@ -73,7 +73,10 @@ struct weft_loop {
         uint64_t own_slow_ns;
         bool own_debug; /* atomic: loop_missing asks from other threads */
         bool closing; /* no more spawns */
-        bool careful; /* closing, or in debug mode since the last poll: a spawn goes the long way */
+        bool careful; /* closing, outside, or in debug mode since the last poll: a spawn goes the long way */
+        bool attached; /* to a base of the program's, which calls us (attach.c) … */
+        bool outside;  /* … and is not doing so now */
+        bool kicked;   /* a turn is on its way */
         bool stopping; /* a second signal */
 
         uint64_t n_tasks; /* ever spawned */
@@ -92,6 +95,7 @@ struct weft_loop {
 
         struct event_base *base;
         struct event *timer_event;
+        struct event *turn_event; /* attached */
         struct event *command_event;
         struct event *signal_events[2];
         uint64_t timer_armed_ns; /* the deadline that timer_event is set to; 0: none */
@@ -122,6 +126,10 @@ struct weft_loop {
 
         struct weft_task *main_task; /* borrowed */
         int run_signal;
+
+        weft_callback_fn shut_down_fn; /* attached: called once when all has ended */
+        void *shut_down_arg;
+        bool shut_down;
 };
 
 /* The loop that runs in this thread. */
@@ -132,12 +140,23 @@ static inline uint64_t loop_now(struct weft_loop *loop)
         return clock_now(&loop->clock);
 }
 
-static inline void loop_ready(struct weft_loop *loop, struct ready *ready)
+/* For who knows that the loop runs. */
+static inline void loop_queue(struct weft_loop *loop, struct ready *ready)
 {
         ready->next = NULL;
         ready->queued = true;
         *loop->ready_link = ready;
         loop->ready_link = &ready->next;
+}
+
+/* Has a program's own base give the loop a turn. */
+void loop_kick(struct weft_loop *loop);
+
+static inline void loop_ready(struct weft_loop *loop, struct ready *ready)
+{
+        loop_queue(loop, ready);
+        if (__builtin_expect(loop->outside, 0))
+                loop_kick(loop);
 }
 
 static inline struct ready *loop_pop(struct weft_loop *loop)
@@ -156,7 +175,7 @@ static inline struct ready *loop_pop(struct weft_loop *loop)
 /* The time of what the poll now being handled has found: read once, when the first event of the batch is handled. */
 static inline uint64_t loop_poll_time(struct weft_loop *loop)
 {
-        if (loop->poll_ns == 0)
+        if (loop->poll_ns == 0 || (loop->outside && !loop->kicked)) /* a base of the program's may not have called us since */
                 loop->poll_ns = loop_now(loop);
         return loop->poll_ns;
 }
@@ -176,8 +195,26 @@ static inline uint64_t loop_slow_ns(const struct weft_loop *loop)
         return says != 0 ? says : loop->own_slow_ns;
 }
 
-int loop_new(const struct weft_run_options *options, struct weft_loop **ret_loop);
+/* base NULL: one of its own. */
+int loop_new(const struct weft_run_options *options, struct event_base *base, struct weft_loop **ret_loop);
 struct weft_loop *loop_free(struct weft_loop *loop);
+
+/* loop_new, and the loop is this thread's; and its end, with nothing left that runs. */
+int loop_open(const struct weft_run_options *options, struct event_base *base, struct weft_loop **ret_loop);
+void loop_close(struct weft_loop *loop);
+
+/* The end of all that runs begins: no more spawns, everything is cancelled, in the name of by. */
+void loop_begin_end(struct weft_loop *loop, const char *by);
+
+/* Calls the callbacks that are due, when there are no tasks any more. */
+void loop_run_callbacks(struct weft_loop *loop);
+
+/* attach.c: what the loop's events do when they are on a base of the program's. */
+void attached_turn_cb(int fd, short what, void *arg);
+void attached_timer_cb(int fd, short what, void *arg);
+
+/* One turn of an attached loop: what is due is run for as long as between two polls. False: there is more to do. */
+bool loop_turn(struct weft_loop *loop);
 
 /* Runs tasks and callbacks until the task is done or loop->stopping. */
 void loop_run_until_done(struct weft_loop *loop, struct weft_task *task);
@@ -221,6 +258,7 @@ void fds_deinit(struct weft_loop *loop);
 
 /* ---- report.c: on the loop's stack only ---- */
 void report_pending(struct weft_loop *loop);
+void report_destroyed(struct weft_loop *loop, struct weft_task *task);
 void report_never_ran(const struct weft_task *task);
 void report_leftover(struct weft_loop *loop, struct weft_task *task);
 void report_failed_handle(struct weft_handle *handle, int error);

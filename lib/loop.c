@@ -213,23 +213,26 @@ void loop_update_careful(struct weft_loop *loop)
                 loop->debug_prepared = true;
                 loop_call(loop, prepare_cb, NULL);
         }
-        loop->careful = debug || loop->closing;
+        loop->careful = debug || loop->closing || loop->outside;
 }
 
-static void loop_poll(struct weft_loop *loop)
+static void before_poll(struct weft_loop *loop)
 {
         struct bb_loop *page = loop->box->loop;
-        bool sleep = loop->ready_head == NULL && !loop->trimming && arm_timer(loop);
-        uint64_t now_ns;
 
         box_release(loop->box);
         publish_debug(loop);
         BB_STORE(page->iterations, page->iterations + 1);
         BB_STORE(page->state, BB_LOOP_POLLING);
         loop->poll_ns = 0;
-        (void)event_base_loop(loop->base, EVLOOP_ONCE | (sleep ? 0 : EVLOOP_NONBLOCK));
-        BB_STORE(page->state, BB_LOOP_RUNNING);
+}
 
+static void after_poll(struct weft_loop *loop)
+{
+        struct bb_loop *page = loop->box->loop;
+        uint64_t now_ns;
+
+        BB_STORE(page->state, BB_LOOP_RUNNING);
         now_ns = loop_poll_time(loop);
         if (now_ns >= loop->timer_armed_ns)
                 loop->timer_armed_ns = 0; /* it has fired */
@@ -239,10 +242,19 @@ static void loop_poll(struct weft_loop *loop)
         loop->loop_due_ns = now_ns + LOOP_POLL_INTERVAL_NS;
 }
 
-/* Runs what is ready until a poll is due. */
+static void loop_poll(struct weft_loop *loop)
+{
+        bool sleep = loop->ready_head == NULL && !loop->trimming && arm_timer(loop);
+
+        before_poll(loop);
+        (void)event_base_loop(loop->base, EVLOOP_ONCE | (sleep ? 0 : EVLOOP_NONBLOCK));
+        after_poll(loop);
+}
+
+/* Runs what is ready until a poll is due. until may be NULL. */
 static void run_ready(struct weft_loop *loop, const struct weft_task *until)
 {
-        while (loop->ready_head != NULL && !until->done && !loop->stopping) {
+        while (loop->ready_head != NULL && (until == NULL || !until->done) && !loop->stopping) {
                 struct ready *ready = loop_pop(loop);
 
                 if (ready->is_handle)
@@ -271,6 +283,20 @@ struct event_base *weft_event_base(void)
         return weft__loop != NULL ? weft__loop->base : NULL;
 }
 
+bool loop_turn(struct weft_loop *loop)
+{
+        loop->outside = false;
+        loop->kicked = false;
+        loop_update_careful(loop);
+        after_poll(loop);
+        report_pending(loop); /* of what was done outside */
+        run_ready(loop, NULL);
+        before_poll(loop);
+        loop->outside = true;
+        loop->careful = true;
+        return loop->ready_head == NULL && !loop->trimming && arm_timer(loop);
+}
+
 /* ---- making ---- */
 
 /* libevent's own messages go where ours go. */
@@ -285,7 +311,7 @@ static void set_libevent_log(void)
         event_set_log_callback(libevent_log_cb);
 }
 
-static int make_base(struct weft_loop *loop)
+static int make_own_base(struct weft_loop *loop)
 {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
         struct event_config *config = event_config_new();
@@ -297,9 +323,26 @@ static int make_base(struct weft_loop *loop)
         (void)event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER | EVENT_BASE_FLAG_NOLOCK);
         loop->base = event_base_new_with_config(config);
         event_config_free(config);
-        if (loop->base == NULL)
+        return loop->base != NULL ? 0 : -ENOMEM;
+}
+
+/* A base of the program's is the program's, its log function too. */
+static int make_base(struct weft_loop *loop, struct event_base *base)
+{
+        if (base != NULL) {
+                const int wanted = EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE;
+
+                if ((event_base_get_features(base) & wanted) != wanted)
+                        return -ENOTSUP;
+                loop->base = base;
+                loop->attached = loop->outside = true;
+                loop->turn_event = event_new(base, -1, 0, attached_turn_cb, loop);
+                if (loop->turn_event == NULL)
+                        return -ENOMEM;
+        } else if (make_own_base(loop) < 0) {
                 return -ENOMEM;
-        loop->timer_event = event_new(loop->base, -1, 0, nothing_cb, NULL);
+        }
+        loop->timer_event = event_new(loop->base, -1, 0, base != NULL ? attached_timer_cb : nothing_cb, loop);
         loop->command_event = event_new(loop->base, loop->command_fd, EV_READ | EV_PERSIST, command_cb, loop);
         if (loop->timer_event == NULL || loop->command_event == NULL || event_add(loop->command_event, NULL) < 0)
                 return -ENOMEM;
@@ -353,14 +396,14 @@ static bool debug_from_environment(void)
         return true;
 }
 
-static int make_parts(struct weft_loop *loop, const struct weft_run_options *options)
+static int make_parts(struct weft_loop *loop, const struct weft_run_options *options, struct event_base *base)
 {
         int result;
 
         loop->command_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         if (loop->command_fd < 0)
                 return -errno;
-        result = make_base(loop);
+        result = make_base(loop, base);
         if (result == 0)
                 result = make_box(loop);
         if (result == 0)
@@ -369,12 +412,12 @@ static int make_parts(struct weft_loop *loop, const struct weft_run_options *opt
                 result = fiber_init_thread(&loop->fiber);
         if (result == 0)
                 result = overflow_start(loop);
-        if (result == 0 && !options->no_signals)
+        if (result == 0 && !options->no_signals && base == NULL)
                 result = watch_signals(loop);
         return result;
 }
 
-int loop_new(const struct weft_run_options *options, struct weft_loop **ret_loop)
+int loop_new(const struct weft_run_options *options, struct event_base *base, struct weft_loop **ret_loop)
 {
         struct weft_loop *loop = calloc(1, sizeof(*loop));
         int result;
@@ -386,7 +429,7 @@ int loop_new(const struct weft_run_options *options, struct weft_loop **ret_loop
         loop->own_slow_ns = options->slow_ns ? options->slow_ns : SLOW_DEFAULT_NS;
         loop->own_debug = options->debug == WEFT_DEFAULT ? debug_from_environment() : options->debug == WEFT_ON;
         clock_init(&loop->clock);
-        result = make_parts(loop, options);
+        result = make_parts(loop, options, base);
         if (result < 0) {
                 loop_free(loop);
                 return result;
@@ -419,8 +462,9 @@ struct weft_loop *loop_free(struct weft_loop *loop)
         free_event(loop->signal_events[0]);
         free_event(loop->signal_events[1]);
         free_event(loop->timer_event);
+        free_event(loop->turn_event);
         free_event(loop->command_event);
-        if (loop->base != NULL)
+        if (loop->base != NULL && !loop->attached)
                 event_base_free(loop->base);
         timer_heap_deinit(&loop->timers);
         fiber_deinit(&loop->dead_fiber);

@@ -249,6 +249,11 @@ static void report_unretrieved(struct weft_loop *loop, struct weft_task *task)
         task->retrieved = true;
 }
 
+void report_destroyed(struct weft_loop *loop, struct weft_task *task)
+{
+        exception_report(loop, &(const struct weft_exception){.message = "Task was destroyed but it is pending!", .task = task});
+}
+
 /* It would have, had the loop gone on. */
 void report_never_ran(const struct weft_task *task)
 {

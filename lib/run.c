@@ -31,8 +31,7 @@ static void watch_forks(void)
         (void)pthread_atfork(NULL, NULL, forked_cb);
 }
 
-/* Those that are due: of done callbacks the last ones. They can add no more. */
-static void run_callbacks(struct weft_loop *loop)
+void loop_run_callbacks(struct weft_loop *loop)
 {
         struct ready *ready;
 
@@ -51,26 +50,39 @@ static void report_rest(struct weft_loop *loop, struct weft_task **tasks, size_t
         report_pending(loop);
 }
 
+void loop_begin_end(struct weft_loop *loop, const char *by)
+{
+        /* In the order of their coming, the list's being the other one. */
+        struct coroutine *co = loop->live;
+
+        loop->closing = true;
+        loop_update_careful(loop);
+        while (co != NULL && co->live_next != NULL)
+                co = co->live_next;
+        while (co != NULL) {
+                struct coroutine *newer = co->live_link != &loop->live
+                                                  ? (struct coroutine *)((char *)co->live_link - offsetof(struct coroutine, live_next))
+                                                  : NULL;
+
+                if ((co->task->slot->flags & BB_TASK_STARTED) == 0 && co->task->cancel_requests == 0)
+                        report_never_ran(co->task);
+                (void)task_cancel(co->task, by, NULL);
+                co = newer;
+        }
+}
+
 /* asyncio's end of run(): what is left is cancelled, and runs to its end. Nothing new can be spawned. */
 static void cancel_rest(struct weft_loop *loop)
 {
         struct weft_task **tasks;
         size_t n_tasks;
 
-        loop->closing = true;
-        loop_update_careful(loop);
         loop->stopping = false;
         if (weft_all_tasks(&tasks, &n_tasks) < 0) {
                 tasks = NULL; /* no memory: what fails unseen is reported when its last reference goes */
                 n_tasks = 0;
         }
-        for (size_t i = 0; i < n_tasks; i++)
-                if ((tasks[i]->slot->flags & BB_TASK_STARTED) == 0 && tasks[i]->cancel_requests == 0)
-                        report_never_ran(tasks[i]);
-        for (struct coroutine *co = loop->live, *next; co != NULL; co = next) {
-                next = co->live_next;
-                (void)task_cancel(co->task, "the end of weft_run", NULL);
-        }
+        loop_begin_end(loop, "the end of weft_run");
         while (loop->live != NULL) {
                 struct weft_task *task = weft_task_ref(loop->live->task);
 
@@ -82,7 +94,7 @@ static void cancel_rest(struct weft_loop *loop)
                 weft_task_unref(task);
         }
         mail_close(loop);
-        run_callbacks(loop);
+        loop_run_callbacks(loop); /* of done callbacks the last ones; they can add no more */
         report_rest(loop, tasks, n_tasks);
 }
 
@@ -100,36 +112,28 @@ static int run_main(struct weft_loop *loop, struct weft_task *task)
         return result;
 }
 
-int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_run_options *options)
+int loop_open(const struct weft_run_options *options, struct event_base *base, struct weft_loop **ret_loop)
 {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
-        static const struct weft_run_options defaults;
-        struct weft_spawn_options spawn = {0};
-        struct weft_loop *loop;
-        struct weft_task *task;
-        char repr[128];
         int result;
 
         if (weft__loop != NULL)
                 return loop_refuse(weft__loop, -EBUSY, "Cannot run the event loop while another loop is running");
-        if (options == NULL)
-                options = &defaults;
         log_init_from_environment();
         (void)pthread_once(&once, watch_forks);
         last_signal = 0;
-        result = loop_new(options, &loop);
+        result = loop_new(options, base, ret_loop);
         if (result < 0)
                 return result;
-        weft__loop = loop;
-        loops_add(loop);
-        spawn.name = options->name;
-        result = task_spawn(site, fn, arg, &spawn, &task, __builtin_return_address(0));
-        if (result == 0) {
-                result = run_main(loop, task);
-                cancel_rest(loop);
-                weft_task_unref(task);
-                report_pending(loop);
-        }
+        weft__loop = *ret_loop;
+        loops_add(weft__loop);
+        return 0;
+}
+
+void loop_close(struct weft_loop *loop)
+{
+        char repr[128];
+
         last_signal = loop->run_signal;
         if (loop_debug(loop)) {
                 (void)loop_repr(loop, repr, sizeof(repr));
@@ -138,6 +142,30 @@ int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, c
         weft__loop = NULL;
         loops_remove(loop);
         loop_free(loop);
+}
+
+int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, const struct weft_run_options *options)
+{
+        static const struct weft_run_options defaults;
+        struct weft_spawn_options spawn = {0};
+        struct weft_loop *loop;
+        struct weft_task *task;
+        int result;
+
+        if (options == NULL)
+                options = &defaults;
+        result = loop_open(options, NULL, &loop);
+        if (result < 0)
+                return result;
+        spawn.name = options->name;
+        result = task_spawn(site, fn, arg, &spawn, &task, __builtin_return_address(0));
+        if (result == 0) {
+                result = run_main(loop, task);
+                cancel_rest(loop);
+                weft_task_unref(task);
+                report_pending(loop);
+        }
+        loop_close(loop);
         return result;
 }
 

@@ -139,7 +139,7 @@ static inline void start(struct weft_loop *loop, struct weft_task *task, bool ea
         if (__builtin_expect(eager, 0))
                 task_start_eagerly(loop, task);
         else
-                loop_ready(loop, &task->ready);
+                loop_queue(loop, &task->ready);
 }
 
 /* creation NULL: not known. */
@@ -180,6 +180,8 @@ static __attribute__((noinline, cold)) int spawn_carefully(struct weft_loop *loo
 {
         if (loop->closing)
                 return loop_refuse(loop, -ESHUTDOWN, "Event loop is closed");
+        if (loop->outside)
+                loop_kick(loop);
         return spawn_noted(loop, site, fn, arg, options, ret_task, loop_debug(loop) ? creation_note(loop, caller) : NULL);
 }
 

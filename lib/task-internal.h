@@ -128,6 +128,9 @@ int task_cancel(struct weft_task *task, const char *by, const char *reason);
 /* Begins the new task's first step at once, in the creator's, which it ends. */
 void task_start_eagerly(struct weft_loop *loop, struct weft_task *task);
 
+/* The loop is closed under a task that is suspended: it ends there, without running, as if cancelled. */
+void task_abandon(struct weft_loop *loop, struct weft_task *task);
+
 /* What a coroutine's fiber runs: the task's function, then its end. Never returns. */
 void task_main(void);
 
@@ -136,6 +139,9 @@ void task_run(struct weft_loop *loop, struct weft_task *task);
 
 /* The task's function has returned inside of timeout scopes: ends them, and says so. */
 void timeouts_abandon(struct weft_loop *loop, struct coroutine *co);
+
+/* The same, without a word: the task has been abandoned itself. */
+void timeouts_drop(struct coroutine *co);
 
 /* What a done callback calls and where it was added; NULL: the watcher is no done callback. */
 const struct weft_site *done_callback_site(const struct task_watcher *watcher, const void **ret_fn);

@@ -265,7 +265,7 @@ int weft_yield(void)
         BB_STORE(slot->state, BB_TASK_SCHEDULED);
         BB_STORE(slot->wakes[BB_WAKE_SELF], slot->wakes[BB_WAKE_SELF] + 1);
         seq_close(&slot->seq, odd);
-        loop_ready(loop, &task->ready);
+        loop_queue(loop, &task->ready);
         step_ended(loop, task, now_ns, took_ns);
         switch_away(loop, task->co, now_ns);
         return cancel_is_due(task->co) ? -ECANCELED : 0;
@@ -302,6 +302,8 @@ void task_start_eagerly(struct weft_loop *loop, struct weft_task *task)
                 loop->loop_due_ns = 0; /* back here, not on to the next ready task */
                 task_run(loop, task);
                 loop->loop_due_ns = due_ns;
+                if (loop->outside)
+                        loop_kick(loop); /* for what is to be reported of it */
                 return;
         }
         now_ns = loop_now(loop);
@@ -452,6 +454,41 @@ static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft
         if (next == NULL)
                 leave_for_loop(loop);
         fiber_switch_final(&co->fiber, next != NULL ? &next->co->fiber : &loop->fiber);
+}
+
+void task_abandon(struct weft_loop *loop, struct weft_task *task)
+{
+        struct coroutine *co = task->co;
+        struct bb_slot *slot = task->slot;
+        uint64_t now_ns = loop_now(loop), since_ns = now_ns - slot->since_ns;
+        struct stack stack = co->stack;
+        struct ending end;
+
+        timer_remove(&loop->timers, &co->timer);
+        timeouts_drop(co);
+        while (task->watchers != NULL)
+                task_unwatch(task, task->watchers); /* who waits is abandoned, too */
+        seq_begin(&slot->seq);
+        if (slot->state == BB_TASK_WAITING)
+                BB_STORE(slot->idle_ns, slot->idle_ns + since_ns);
+        else
+                BB_STORE(slot->scheduled_ns, slot->scheduled_ns + since_ns);
+        BB_STORE(slot->since_ns, now_ns);
+        seq_end(&slot->seq);
+        end = (struct ending){.now_ns = now_ns,
+                              .busy_ns = slot->busy_ns,
+                              .longest_step_ns = slot->longest_step_ns,
+                              .outcome = BB_OUTCOME_CANCELLED};
+        task->result = -ECANCELED;
+        task->cancelled = true;
+        count_end(loop, slot, &end);
+        if (box_watched(loop->box))
+                record_end(loop, task, &end);
+        task->done = true;
+        dismantle(loop, task);
+        weft_task_unref(task);
+        fiber_deinit(&co->fiber);
+        stack_put(loop->stacks, stack);
 }
 
 /* It returned with a cancel not heard yet, which counts before a result (as in asyncio), or inside of timeout scopes. */

@@ -167,6 +167,12 @@ void timeouts_abandon(struct weft_loop *loop, struct coroutine *co)
         }
 }
 
+void timeouts_drop(struct coroutine *co)
+{
+        while (co->scopes != NULL)
+                scope_free(co->scopes);
+}
+
 int weft_await_timeout_at(const struct weft_site *site, struct weft_task *task, uint64_t timeout_ns)
 {
         struct weft_timeout timeout = WEFT_TIMEOUT_INIT;

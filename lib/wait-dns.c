@@ -28,11 +28,15 @@
 
 struct resolver {
         struct evdns_base *dns;
-        unsigned n_pending; /* look-ups whose answer has not come */
+        struct event_base *base;
+        struct look_up *pending; /* whose answer has not come */
+        bool orphan;             /* its loop has ended; it goes with the last answer */
 };
 
 struct look_up {
-        struct weft_loop *loop;
+        struct weft_loop *loop;         /* while task is set */
+        struct resolver *resolver;      /* once asked */
+        struct look_up *next, **link;   /* resolver->pending */
         const char *host, *service; /* the task's */
         const struct addrinfo *hints;
         struct evdns_getaddrinfo_request *request;
@@ -85,6 +89,7 @@ static int resolver_new(struct weft_loop *loop, const struct weft_resolver_optio
 
         if (resolver == NULL)
                 return -ENOMEM;
+        resolver->base = loop->base;
         resolver->dns = evdns_base_new(loop->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
         result = resolver->dns != NULL ? configure(resolver->dns, options) : -ENOMEM;
         if (result < 0) {
@@ -122,19 +127,51 @@ int weft_resolver_configure(const struct weft_resolver_options *options)
         return call.result;
 }
 
+static void resolver_free(struct resolver *resolver)
+{
+        evdns_base_free(resolver->dns, 0);
+        free(resolver);
+}
+
+static void orphan_cb(evutil_socket_t fd, short what, void *arg)
+{
+        (void)fd;
+        (void)what;
+        resolver_free(arg);
+}
+
+/*
+ * Cancelled look-ups are answered in the base's next round; freeing evdns under them would leave their callbacks astray. A base
+ * of the program's has its rounds when the program says so: until then the resolver is left to itself.
+ */
 void resolver_end(struct weft_loop *loop)
 {
         struct resolver *resolver = loop->resolver;
 
         if (resolver == NULL)
                 return;
-        /* Cancelled ones are answered in the base's next round; freeing evdns under them would leave their callbacks
-         * astray. */
-        for (unsigned i = 0; resolver->n_pending > 0 && i < N_END_ROUNDS_MAX; i++)
-                (void)event_base_loop(loop->base, EVLOOP_NONBLOCK);
-        evdns_base_free(resolver->dns, 0);
-        free(resolver);
         loop->resolver = NULL;
+        for (unsigned i = 0; !loop->attached && resolver->pending != NULL && i < N_END_ROUNDS_MAX; i++)
+                (void)event_base_loop(loop->base, EVLOOP_NONBLOCK);
+        for (struct look_up *look_up = resolver->pending; look_up != NULL; look_up = look_up->next)
+                look_up->task = NULL;
+        if (loop->attached && resolver->pending != NULL)
+                resolver->orphan = true;
+        else
+                resolver_free(resolver);
+}
+
+/* The answer is there. */
+static void no_longer_pending(struct look_up *look_up)
+{
+        static const struct timeval at_once;
+        struct resolver *resolver = look_up->resolver;
+
+        *look_up->link = look_up->next;
+        if (look_up->next != NULL)
+                look_up->next->link = look_up->link;
+        if (resolver->orphan && resolver->pending == NULL) /* not here: evdns is calling us */
+                (void)event_base_once(resolver->base, -1, EV_TIMEOUT, orphan_cb, resolver, &at_once);
 }
 
 /* ---- a look-up ---- */
@@ -143,7 +180,7 @@ static void answered_cb(int error, struct evutil_addrinfo *addresses, void *arg)
 {
         struct look_up *look_up = arg;
 
-        look_up->loop->resolver->n_pending--;
+        no_longer_pending(look_up);
         if (look_up->task == NULL) {
                 if (addresses != NULL)
                         evutil_freeaddrinfo(addresses);
@@ -168,7 +205,12 @@ static void ask(void *arg)
                 look_up->error = EVUTIL_EAI_MEMORY;
                 return;
         }
-        loop->resolver->n_pending++;
+        look_up->resolver = loop->resolver;
+        look_up->next = loop->resolver->pending;
+        look_up->link = &loop->resolver->pending;
+        if (look_up->next != NULL)
+                look_up->next->link = &look_up->next;
+        loop->resolver->pending = look_up;
         look_up->request = evdns_getaddrinfo(loop->resolver->dns, look_up->host, look_up->service, look_up->hints,
                                              answered_cb, look_up);
 }

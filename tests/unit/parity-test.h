@@ -64,6 +64,14 @@ static inline void assert_logged_text(const char *expected)
         free(got);
 }
 
+/* What was logged from there on: for parts that are not this test's business. */
+static inline const char *logged_from(const char *text)
+{
+        const char *at = strstr(logged.text, text);
+
+        return at != NULL ? at : "(nothing of it was logged)";
+}
+
 static inline __attribute__((format(printf, 1, 2))) void assert_logged(const char *format, ...)
 {
         static char expected[8192];

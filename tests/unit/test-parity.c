@@ -10,6 +10,7 @@
 #include "fd.h"
 #include "parity-test.h"
 
+#include <event2/event.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -303,6 +304,36 @@ static void coroutine_was_never_awaited(void **state)
                       __FILE__, spawn_line, __FILE__, spawn_line);
 }
 
+static const int waits_line = __LINE__ + 2;
+
+static int waits(void *arg)
+{
+        return weft_sleep(*(const uint64_t *)arg);
+}
+
+static void task_was_destroyed_but_it_is_pending(void **state)
+{
+        static const uint64_t long_ns = WEFT_SECONDS(3600);
+        const struct weft_run_options options = {.debug = WEFT_ON};
+        struct event_base *base = event_base_new();
+
+        (void)state;
+        memset(&logged, 0, sizeof(logged));
+        weft_log_set_function(test_log_write, &logged);
+        assert_int_equal(weft_loop_attach(base, &options), 0);
+        spawn_line = __LINE__ + 1;
+        weft_task_unref(weft_spawn(waits, (void *)(uintptr_t)&long_ns));
+        assert_int_equal(event_base_loop(base, EVLOOP_ONCE), 0);
+        assert_int_equal(weft_loop_detach(), 0);
+        weft_log_set_function(NULL, NULL);
+        event_base_free(base);
+        assert_logged("40 Task was destroyed but it is pending!\n"
+                      "task: <Task pending name='Task-1' coro=<waits() running at %s:%d> created at %s:%d>\n"
+                      "source_traceback: Object created at (most recent call %s",
+                      __FILE__, waits_line + 2, __FILE__, spawn_line, logged_from("last):\n"));
+        assert_true(count_logged(", in task_was_destroyed_but_it_is_pending\n") == 1);
+}
+
 /* ---- the handler ---- */
 
 static struct {
@@ -443,6 +474,7 @@ int main(void)
                 cmocka_unit_test(creation_stacks_of_the_same_call_by_other_ways_are_told_apart),
                 cmocka_unit_test(future_exception_was_never_retrieved),
                 cmocka_unit_test(exception_in_callback),
+                cmocka_unit_test(task_was_destroyed_but_it_is_pending),
                 cmocka_unit_test(coroutine_was_never_awaited),
                 cmocka_unit_test(a_handler_hears_of_errors_instead_of_the_log),
                 cmocka_unit_test(a_handler_may_pass_on_to_the_default_one),

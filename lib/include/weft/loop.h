@@ -18,6 +18,8 @@ enum weft_tristate {
         WEFT_ON = 2,
 };
 
+typedef void (*weft_callback_fn)(void *arg);
+
 struct weft_run_options {
         enum weft_tristate debug;   /* WEFT_DEFAULT: WEFT_DEBUG; else it overrides the environment both ways */
         const char *name;           /* of the main task; NULL: "Task-1" */
@@ -44,6 +46,55 @@ WEFT_PUBLIC int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, 
 /* The signal that made weft_run cancel its main task in this thread's last run; 0: none. */
 WEFT_PUBLIC int weft_run_signal(void);
 
+/* ---- in a program's own event_base ---- */
+
+/*
+ * For programs that have a libevent loop already: weft's loop becomes one of its parts. The program dispatches the base,
+ * with its own events on it; tasks run in between, for 100 µs at a time, and the base polls after each time.
+ *
+ *      weft_loop_attach(base, NULL);
+ *      weft_task_unref(weft_spawn(serve, &config));
+ *      event_base_dispatch(base);
+ *      weft_loop_detach();
+ *
+ * From attach to detach the loop is this thread's: whatever does not suspend may be called from the program's own
+ * callbacks, weft_spawn first of all; what suspends gives -EPERM there. A callback of the program's that blocks, blocks
+ * the tasks too, and belongs to none of them.
+ *
+ * options may be NULL; name and no_signals mean nothing here: SIGINT and SIGTERM are left to the program. Make the base
+ * with EVENT_BASE_FLAG_PRECISE_TIMER, else tasks sleep up to 4 ms too long. The base does not run out of events while a
+ * loop is attached: event_base_dispatch ends by event_base_loopbreak and the like. The base must outlive the loop.
+ *
+ * 0; -EBUSY: there is a loop in this thread; -EINVAL: base is NULL; -ENOTSUP: its method is not epoll; -ENOMEM; or what
+ * the black box failed with.
+ */
+struct event_base;
+
+WEFT_PUBLIC int weft_loop_attach(struct event_base *base, const struct weft_run_options *options);
+
+/*
+ * Begins the end, as weft_run does: nothing more can be spawned, all tasks are cancelled. When the last one has ended,
+ * done(arg) is called once by the base (NULL: nobody wants to know), where the program may detach, and leave its dispatch:
+ *
+ *      static void interrupted_cb(evutil_socket_t number, short what, void *base)
+ *      {
+ *              weft_loop_shutdown(stop_cb, base);      // stop_cb: event_base_loopbreak(base)
+ *      }
+ *
+ * 0; -EALREADY: it has begun; -EPERM: no loop in this thread; -EINVAL: it is not attached.
+ */
+WEFT_PUBLIC int weft_loop_shutdown(weft_callback_fn done, void *arg);
+
+/*
+ * Closes the loop at once; the base is the program's alone again. With a task that has not ended this is asyncio's
+ * loop.close() under it: "Task was destroyed but it is pending!" is reported, what it held is lost, its handles say
+ * -ECANCELED; functions in threads are waited for. So do it after weft_loop_shutdown is through. 0; -EBUSY: from a task or
+ * a callback of weft's (but not from done); -EPERM: no loop in this thread; -EINVAL: it is not attached.
+ */
+WEFT_PUBLIC int weft_loop_detach(void);
+
+/* ---- time ---- */
+
 /* CLOCK_MONOTONIC in nanoseconds, by the loop's clock where one runs in this thread. */
 WEFT_PUBLIC uint64_t weft_time(void);
 
@@ -51,8 +102,6 @@ WEFT_PUBLIC uint64_t weft_time(void);
 WEFT_PUBLIC int weft_sleep(uint64_t ns);
 
 /* ---- callbacks ---- */
-
-typedef void (*weft_callback_fn)(void *arg);
 
 struct weft_handle;
 
