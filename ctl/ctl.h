@@ -40,6 +40,7 @@ struct ctl_args {
         const char *history;
         bool debug;
         bool quiet;
+        bool all;
         bool csv;
         bool follow;
         bool watch;

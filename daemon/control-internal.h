@@ -50,7 +50,9 @@ void control_audit(struct control *control, const struct varlink_call *call, con
 void control_cancel_task(struct varlink_call *call, void *arg);
 void control_events(struct varlink_call *call, void *arg);
 void control_get_context(struct varlink_call *call, void *arg);
+void control_get_stack(struct varlink_call *call, void *arg);
 void control_get_task(struct varlink_call *call, void *arg);
+void control_list_stacks(struct varlink_call *call, void *arg);
 void control_list_tasks(struct varlink_call *call, void *arg);
 void control_list_workloads(struct varlink_call *call, void *arg);
 void control_set_debug(struct varlink_call *call, void *arg);

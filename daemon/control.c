@@ -292,6 +292,8 @@ static const struct varlink_method methods[] = {
         {"ListTasks", 0, control_list_tasks},
         {"GetTask", 0, control_get_task},
         {"GetContext", 0, control_get_context},
+        {"GetStack", 0, control_get_stack},
+        {"ListStacks", VARLINK_NEEDS_MORE, control_list_stacks},
         {"Events", VARLINK_NEEDS_MORE, control_events},
         {"CancelTask", 0, control_cancel_task},
         {"SetDebug", 0, control_set_debug},

@@ -14,6 +14,7 @@
  *      unwinder-stop.c     the short stop of a thread
  *      unwinder-thread.c   threads that are blocked, or run
  *      unwinder-task.c     suspended tasks
+ *      unwinder-groups.c   many of them
  */
 
 #include "unwinder.h"
@@ -273,6 +274,19 @@ static inline void walk_set(struct walk *walk, unsigned reg, uint64_t value)
         walk->known |= UINT64_C(1) << reg;
 }
 
+/* What lies at a slot's sp_at, in this order; all other registers are unknown, and not needed. */
+struct task_saved {
+        uint64_t sp, pc, fp;
+};
+
+bool task_layout_is_known(uint32_t fiber_layout);
+
+/* Could it be a stack pointer of this task's? */
+bool task_is_on_stack(const struct bb_slot *slot, uint64_t sp);
+
+/* Where a task stands whose stack has been copied. */
+void task_take_saved(struct walk *walk, const struct task_saved *saved);
+
 /* Walks a suspended task's stack. 0, or a negative errno and walk->why. */
 int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *slot);
 
@@ -289,6 +303,9 @@ struct trace_source {
 
 /* 0 or -ENOMEM. */
 int trace_make(const struct trace_source *source, uint64_t deadline_ns, struct stacktrace *ret_trace);
+
+/* Why frames are missing, as results say it, in buffer; "": nothing is. */
+const char *walk_says(const struct walk *walk, char *buffer, size_t size);
 
 /* Of a walk that has run; source (NULL: nothing) has what the walk does not know. */
 int trace_of_walk(struct walk *walk, struct trace_source *source, struct stacktrace *ret_trace);

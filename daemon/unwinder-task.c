@@ -16,12 +16,7 @@
 
 #define FIRST_COPY 1024U /* bytes of a stack: most are not deeper, and the rest follows when it is needed */
 
-/* What lies at the slot's sp_at, in this order; all other registers are unknown, and not needed. */
-struct saved {
-        uint64_t sp, pc, fp;
-};
-
-static bool layout_is_known(uint32_t number)
+bool task_layout_is_known(uint32_t number)
 {
 #if defined(__x86_64__)
         return number == FIBER_LAYOUT_X86_64;
@@ -30,8 +25,7 @@ static bool layout_is_known(uint32_t number)
 #endif
 }
 
-/* Where a task stands whose stack has been copied. */
-static void take_saved(struct walk *walk, const struct saved *saved)
+void task_take_saved(struct walk *walk, const struct task_saved *saved)
 {
         walk_set(walk, UNWIND_REG_SP, saved->sp);
         walk_set(walk, UNWIND_REG_FP, saved->fp);
@@ -39,8 +33,7 @@ static void take_saved(struct walk *walk, const struct saved *saved)
         walk->exact = false; /* pc - 1 lies in the function's own CFI for a task that is to begin, too */
 }
 
-/* Could it be a stack pointer of this task's? */
-static bool is_on_stack(const struct bb_slot *slot, uint64_t sp)
+bool task_is_on_stack(const struct bb_slot *slot, uint64_t sp)
 {
         return sp % sizeof(sp) == 0 && sp >= slot->stack_low && sp < slot->stack_high;
 }
@@ -48,11 +41,11 @@ static bool is_on_stack(const struct bb_slot *slot, uint64_t sp)
 int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *slot)
 {
         pid_t pid = walk->patient->pid;
-        struct saved saved;
+        struct task_saved saved;
         ssize_t r;
 
         walk->end = WALK_MEMORY;
-        if (!layout_is_known(fiber_layout)) {
+        if (!task_layout_is_known(fiber_layout)) {
                 (void)snprintf(walk->why, sizeof(walk->why), fiber_layout == FIBER_LAYOUT_NONE ? "its program switches stacks in a way that leaves no trace (layout %u)" : "stacks of layout %u are unknown to this weftd", fiber_layout);
                 return -ENOTSUP;
         }
@@ -61,7 +54,7 @@ int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *sl
                 return -ENODATA;
         }
         r = patient_read(pid, slot->sp_at, &saved, sizeof(saved));
-        if (r == (ssize_t)sizeof(saved) && !is_on_stack(slot, saved.sp)) {
+        if (r == (ssize_t)sizeof(saved) && !task_is_on_stack(slot, saved.sp)) {
                 (void)snprintf(walk->why, sizeof(walk->why), "garbage in its slot or for its stack pointer");
                 return -EBADMSG;
         }
@@ -72,7 +65,7 @@ int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *sl
                 patient_explain(pid, (int)r, "the stack", walk->why, sizeof(walk->why));
                 return (int)r;
         }
-        take_saved(walk, &saved);
+        task_take_saved(walk, &saved);
         walk_run(walk);
         return 0;
 }

@@ -263,21 +263,25 @@ static void walk_stopped(struct walk *walk, const struct unwinder_thread *thread
         walk_run(walk);
 }
 
+const char *walk_says(const struct walk *walk, char *buffer, size_t size)
+{
+        bool prefix = walk->why[0] != '\0' && walk->n_frames > 0 && walk->end != WALK_WHOLE && strncmp(walk->why, OUTER, strlen(OUTER)) != 0;
+
+        (void)snprintf(buffer, size, "%s%s", prefix ? OUTER : "", walk->why);
+        return buffer;
+}
+
 int trace_of_walk(struct walk *walk, struct trace_source *source, struct stacktrace *ret_trace)
 {
         struct trace_source own = {0};
-        char why[UNWIND_WHY_MAX + 32];
+        char why[UNWIND_WHY_MAX + sizeof(OUTER)];
 
         if (source == NULL)
                 source = &own;
         source->frames = walk->frames;
         source->n_frames = walk->n_frames;
-        if (walk->why[0] != '\0') {
-                bool prefix = walk->n_frames > 0 && walk->end != WALK_WHOLE && strncmp(walk->why, OUTER, strlen(OUTER)) != 0;
-
-                (void)snprintf(why, sizeof(why), "%s%s", prefix ? OUTER : "", walk->why);
+        if (walk_says(walk, why, sizeof(why))[0] != '\0')
                 source->incomplete = why;
-        }
         return trace_make(source, walk->deadline_ns, ret_trace);
 }
 

@@ -12,6 +12,7 @@
 
 #include "stacktrace.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -51,6 +52,43 @@ int unwinder_thread(struct unwinder *unwinder, const struct unwinder_thread *thr
  */
 int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t deadline_ns,
                   struct stacktrace *ret_trace);
+
+/* ---- many tasks ---- */
+
+#define UNWINDER_BATCH 256U
+#define UNWINDER_GROUPS_CHANGED INT32_MAX
+
+/* Suspended tasks of one process. */
+struct unwinder_tasks {
+        pid_t pid;
+        uint32_t fiber_layout;
+        unsigned n; /* UNWINDER_BATCH at most */
+        const struct bb_slot *slots;
+        const uint64_t *tags; /* tasks of different tags are in different groups */
+        /* Asked after its stack was read: has the task not run since its slot was copied? */
+        bool (*unchanged)(unsigned index, void *arg);
+        void *arg;
+};
+
+/* Groups of tasks whose stacks are the same (also in different processes that run the same files). They are the unwinder's thread's. */
+struct unwinder_groups;
+
+int unwinder_groups_new(struct unwinder *unwinder, struct unwinder_groups **ret_groups);
+struct unwinder_groups *unwinder_groups_free(struct unwinder_groups *groups);
+
+/*
+ * Reads the tasks' stacks. ret_groups[i] is the index of task i's group, or UNWINDER_GROUPS_CHANGED: what was read does not count. 0 or
+ * -ENOMEM. Bounded: there is a last group for what is too much.
+ */
+int unwinder_groups_add(struct unwinder_groups *groups, const struct unwinder_tasks *tasks, uint64_t deadline_ns, int32_t *ret_groups);
+
+/* The group of tasks of whom nothing was read, because of why. Its index or -ENOMEM. */
+int32_t unwinder_groups_nothing(struct unwinder_groups *groups, uint64_t tag, const char *why);
+
+size_t unwinder_groups_count(const struct unwinder_groups *groups);
+
+/* The stack of a group's tasks. 0 or -ENOMEM. */
+int unwinder_groups_trace(struct unwinder_groups *groups, size_t index, uint64_t deadline_ns, struct stacktrace *ret_trace);
 
 /*
  * "FILE:LINE" where the function at address (in the file module: load bias taken off) is defined; FILE as the compiler saw it, its

@@ -123,7 +123,7 @@ def help_():
         for arguments in ([*words, "--help"], ["--help", *words], [*words, "-h"]):
             text, _ = ctl(*arguments, status=0, env=nowhere)
             check(text.startswith("Usage: weftctl ") and " ".join(words) in text, f"{arguments}: {text!r}")
-    for command in ("tasks stack", "tasks tree", "events", "history crash", "run "):
+    for command in ("tasks tree", "events", "history crash", "run "):
         check(f"  {command}" not in everything, f"--help shows '{command}', which is not there yet")
     check("list" in ctl("tasks", "--help", status=0)[0], "help of a group")
 
