@@ -24,7 +24,7 @@ struct weft_task *weft_task_ref(struct weft_task *task)
 #ifdef __SANITIZE_ADDRESS__
 #define N_FREE_MAX 0U
 #else
-#define N_FREE_MAX 4096U
+#define N_FREE_MAX 131072U /* as many as default stacks: STACK_MAX_HOT_BYTES */
 #endif
 
 struct weft_task *task_new(struct weft_loop *loop, const struct weft_site *site, weft_coroutine_fn fn)
@@ -72,14 +72,27 @@ void task_free(struct weft_task *task)
         loop->n_free_tasks++;
 }
 
-void tasks_free_kept(struct weft_loop *loop)
+void tasks_free_kept(struct weft_loop *loop, unsigned n_left)
 {
-        while (loop->free_tasks != NULL) {
+        while (loop->n_free_tasks > n_left) {
                 struct weft_task *task = loop->free_tasks;
 
                 loop->free_tasks = (struct weft_task *)task->ready.next;
+                loop->n_free_tasks--;
                 free(task);
         }
+}
+
+#define TRIM_STEP 2048U
+
+void tasks_trim_kept(struct weft_loop *loop)
+{
+        uint64_t wanted = loop->n_tasks - loop->n_tasks_at_trim;
+        unsigned n = loop->n_free_tasks;
+
+        loop->n_tasks_at_trim = loop->n_tasks;
+        if (n > TRIM_STEP && n > wanted)
+                tasks_free_kept(loop, n - wanted > TRIM_STEP ? n - TRIM_STEP : (unsigned)wanted);
 }
 
 struct weft_task *weft_task_unref(struct weft_task *task)

@@ -82,6 +82,7 @@ struct weft_loop {
         uint64_t n_tasks; /* ever spawned */
         struct weft_task *free_tasks; /* handles kept for the next spawn; by ready.next */
         unsigned n_free_tasks;
+        uint64_t n_tasks_at_trim;
         struct coroutine *live;
         struct weft_handle *handles;
         struct timer_heap timers;

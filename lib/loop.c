@@ -184,6 +184,7 @@ static void housekeep(struct weft_loop *loop, uint64_t now_ns)
                 return;
         loop->housekeeping_due_ns = now_ns + HOUSEKEEPING_INTERVAL_NS;
         loop->trimming = true;
+        tasks_trim_kept(loop);
         clock_tie(&loop->clock);
         seq_begin(&page->anchor_seq);
         BB_STORE(page->anchor_mono_ns, clock_gettime_ns(CLOCK_MONOTONIC));
@@ -454,7 +455,7 @@ struct weft_loop *loop_free(struct weft_loop *loop)
         loop->executor = executor_free(loop->executor);
         handles_drop_all(loop);
         weft_loop_ref_unref(loop->ref);
-        tasks_free_kept(loop);
+        tasks_free_kept(loop, 0);
         processes_end(loop);
         signals_end(loop);
         resolver_end(loop);

@@ -89,7 +89,10 @@ struct weft_task {
 /* A handle with two references, or NULL; and its memory. */
 struct weft_task *task_new(struct weft_loop *loop, const struct weft_site *site, weft_coroutine_fn fn);
 void task_free(struct weft_task *task);
-void tasks_free_kept(struct weft_loop *loop);
+void tasks_free_kept(struct weft_loop *loop, unsigned n_left);
+
+/* Every second or so: handles beyond those that were wanted since the last time are freed, a few thousand at once. */
+void tasks_trim_kept(struct weft_loop *loop);
 
 /*
  * Suspends the running task until task_wake, or until deadline_ns (0: none): 0 or what the waker says, -ETIMEDOUT,

@@ -114,6 +114,33 @@ static inline void step_ended(struct weft_loop *loop, struct weft_task *task, ui
                 step_was_slow(loop, task, now_ns, took_ns);
 }
 
+/*
+ * With many tasks each next one is cold in the caches: fetches what the first step of the last but one needs, while two others run.
+ * (Its handle was fetched by the one before.)
+ */
+static inline __attribute__((always_inline)) void fetch_soon(const struct ready *ready)
+{
+        const struct weft_task *task = (const struct weft_task *)ready;
+        const char *co, *slot;
+
+        if (ready == NULL || ready->is_handle)
+                return;
+        co = (const char *)task->co;
+        slot = (const char *)task->slot;
+        __builtin_prefetch(co - 64, 1);
+        __builtin_prefetch(co, 1);
+        __builtin_prefetch(co + 64, 1);
+        __builtin_prefetch(co + 128, 1);
+        __builtin_prefetch(co + 192, 1);
+        __builtin_prefetch(slot, 1);
+        __builtin_prefetch(slot + 64, 1);
+        __builtin_prefetch(slot + 128, 1);
+        if (ready->next != NULL) {
+                __builtin_prefetch(ready->next, 1);
+                __builtin_prefetch((const char *)ready->next + 64, 1);
+        }
+}
+
 /* The next task to go straight to, its step begun; NULL: the loop is needed. */
 static inline __attribute__((always_inline)) struct weft_task *next_task(struct weft_loop *loop, uint64_t now_ns)
 {
@@ -123,15 +150,8 @@ static inline __attribute__((always_inline)) struct weft_task *next_task(struct 
         if (ready == NULL || ready->is_handle || now_ns >= loop->loop_due_ns)
                 return NULL;
         task = (struct weft_task *)loop_pop(loop);
-        /* With many tasks each next one is cold: fetch the one after it while this one runs. */
-        if (task->ready.next != NULL && !task->ready.next->is_handle) {
-                struct weft_task *after = (struct weft_task *)task->ready.next;
-
-                __builtin_prefetch(&after->co->fiber);
-                __builtin_prefetch(after->slot, 1);
-                if (after->ready.next != NULL)
-                        __builtin_prefetch(after->ready.next);
-        }
+        if (task->ready.next != NULL)
+                fetch_soon(task->ready.next->next);
         step_begin(loop, task, now_ns);
         return task;
 }
