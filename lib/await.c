@@ -3,6 +3,8 @@
  * What tasks do with each other's handles: await, cancel, references, questions.
  */
 
+#include "exception.h"
+#include "freed.h"
 #include "future-internal.h"
 #include "log.h"
 #include "loop-internal.h"
@@ -19,13 +21,6 @@ struct weft_task *weft_task_ref(struct weft_task *task)
         task->refs++;
         return task;
 }
-
-/* Handles are kept for the next task, so that a spawn asks malloc for nothing; under AddressSanitizer not, so that it sees a use after free. */
-#ifdef __SANITIZE_ADDRESS__
-#define N_FREE_MAX 0U
-#else
-#define N_FREE_MAX 131072U /* as many as default stacks: STACK_MAX_HOT_BYTES */
-#endif
 
 struct weft_task *task_new(struct weft_loop *loop, const struct weft_site *site, weft_coroutine_fn fn)
 {
@@ -50,6 +45,32 @@ struct weft_task *task_new(struct weft_loop *loop, const struct weft_site *site,
         return task;
 }
 
+/* It stays for a while in debug mode, as one that is done and has a result that says why. */
+static __attribute__((noinline, cold)) void free_unkept(struct weft_task *task)
+{
+        if (task->loop == FREED_LOOP) {
+                task->refs = 1;
+                (void)task_refuse(weft__loop, task);
+        } else if (freed_wanted()) {
+                task->loop = FREED_LOOP;
+                task->done = task->cancelled = task->retrieved = true;
+                task->result = -EBADF;
+                task->refs = 1; /* so that the next unref comes here */
+                freed_keep(task);
+        } else {
+                free(task);
+        }
+}
+
+/* Somebody has dropped a reference that was not theirs: the loop's. */
+static __attribute__((noinline, cold)) void refuse_unref(struct weft_task *task)
+{
+        task->refs = 1;
+        if (loop_debug(task->loop))
+                exception_report(task->loop, &(const struct weft_exception){
+                                                     .message = "A reference too many was dropped of a task that lives", .task = task});
+}
+
 /*
  * A handle that is kept stays as calloc and its loop made it, but for what task_new sets: whoever changes something else, as
  * few tasks do, takes it back.
@@ -63,8 +84,8 @@ void task_free(struct weft_task *task)
                 free(task->cancelled_by);
                 task->name = task->cancelled_by = NULL;
         }
-        if (__builtin_expect(loop == NULL || task->loop != loop || loop->n_free_tasks >= N_FREE_MAX, 0)) {
-                free(task);
+        if (__builtin_expect(loop == NULL || task->loop != loop || loop->n_free_tasks >= loop->max_free_tasks, 0)) {
+                free_unkept(task);
                 return;
         }
         task->ready.next = (struct ready *)loop->free_tasks;
@@ -99,7 +120,11 @@ struct weft_task *weft_task_unref(struct weft_task *task)
 {
         if (task == NULL || --task->refs > 0)
                 return NULL;
-        if (task->done && task->result < 0 && !task->cancelled && !task->retrieved && weft__loop != NULL) {
+        if (__builtin_expect(!task->done, 0)) {
+                refuse_unref(task);
+                return NULL;
+        }
+        if (task->result < 0 && !task->cancelled && !task->retrieved && weft__loop != NULL) {
                 /* To be said on the loop's stack; that frees it. */
                 struct weft_loop *loop = weft__loop;
 
@@ -251,8 +276,10 @@ int weft_task_cancel_at(const struct weft_site *site, struct weft_task *task, co
         struct weft_loop *loop = weft__loop;
         char by[512], name[256];
 
-        if (loop == NULL || task->loop != loop)
+        if (loop == NULL)
                 return loop_missing();
+        if (task->loop != loop)
+                return task->loop == FREED_LOOP ? task_refuse(loop, task) : loop_missing();
         if (loop->current != NULL) {
                 task_name(loop->current, name, sizeof(name));
                 (void)snprintf(by, sizeof(by), "%s at %s:%d", name, site->file, site->line);
@@ -320,6 +347,8 @@ int weft_task_result(struct weft_task *task)
 {
         if (!task->done)
                 return -EBUSY;
+        if (__builtin_expect(task->loop == FREED_LOOP, 0))
+                return task_refuse(weft__loop, task);
         task->retrieved = true;
         return task->result;
 }

@@ -116,19 +116,14 @@ static void call_handler(void *arg)
 {
         const struct call *call = arg;
         struct weft_loop *loop = call->loop;
-        struct weft_task *current;
         int result;
 
         if (loop == NULL || loop->exception_fn == NULL || loop->in_exception_fn) {
                 log_report(call->exception);
                 return;
         }
-        current = loop->current;
-        /* What it reports itself goes to the log; and it is in no task, though we may have been called by one. */
-        loop->in_exception_fn = true;
-        loop->current = NULL;
+        loop->in_exception_fn = true; /* what it reports itself goes to the log */
         result = loop->exception_fn(call->exception, loop->exception_arg);
-        loop->current = current;
         loop->in_exception_fn = false;
         if (result < 0)
                 log_failure(call->exception, result);

@@ -12,6 +12,7 @@
 
 #include "creation.h"
 #include "exception.h"
+#include "freed.h"
 #include "loop-log.h"
 #include "threadsafe.h"
 #include "waitlist.h"
@@ -76,27 +77,18 @@ const struct creation *future_creation(const struct weft_future *future)
         return future->creation;
 }
 
-struct weft_future *weft_future_unref(struct weft_future *future)
-{
-        if (future == NULL || --future->refs > 0)
-                return NULL;
-        while (future->callbacks != NULL)
-                weft_handle_cancel(future->callbacks->handle);
-        if (future->result < 0 && future->result != -ECANCELED && !future->retrieved)
-                exception_report(weft__loop, &(const struct weft_exception){.message = "Future exception was never retrieved",
-                                                                            .error = future->result,
-                                                                            .future = future});
-        free(future);
-        return NULL;
-}
-
-/* ---- the end ---- */
-
-/* Another loop's. */
-static __attribute__((cold)) int refuse(const struct weft_future *future)
+/* Another loop's, or freed. */
+static __attribute__((cold)) int refuse(struct weft_future *future)
 {
         char self[1024] = "?", other[512];
 
+        if (future->loop == FREED_LOOP) {
+                exception_report(weft__loop,
+                                 &(const struct weft_exception){.message = "Future was used after its last reference was dropped",
+                                                                .error = -EBADF,
+                                                                .future = future});
+                return -EBADF;
+        }
         if (!loop_debug(weft__loop))
                 return -EXDEV;
         if (weft__loop->current != NULL)
@@ -105,7 +97,37 @@ static __attribute__((cold)) int refuse(const struct weft_future *future)
         return loop_refuse(weft__loop, -EXDEV, "Task %s got Future %s attached to a different loop", self, other);
 }
 
-static int enter(const struct weft_future *future)
+struct weft_future *weft_future_unref(struct weft_future *future)
+{
+        if (future == NULL || --future->refs > 0)
+                return NULL;
+        if (future->loop == FREED_LOOP) {
+                future->refs = 1;
+                (void)refuse(future);
+                return NULL;
+        }
+        while (future->callbacks != NULL)
+                weft_handle_cancel(future->callbacks->handle);
+        if (future->result < 0 && future->result != -ECANCELED && !future->retrieved)
+                exception_report(weft__loop, &(const struct weft_exception){.message = "Future exception was never retrieved",
+                                                                            .error = future->result,
+                                                                            .future = future});
+        if (freed_wanted()) {
+                future->loop = FREED_LOOP;
+                future->done = future->retrieved = true;
+                future->result = -EBADF;
+                future->pointer = NULL;
+                future->refs = 1;
+                freed_keep(future);
+        } else {
+                free(future);
+        }
+        return NULL;
+}
+
+/* ---- the end ---- */
+
+static int enter(struct weft_future *future)
 {
         if (weft__loop == NULL)
                 return loop_missing();
@@ -187,6 +209,8 @@ int weft_future_result(struct weft_future *future, void **ret_pointer)
 {
         if (!future->done)
                 return -EBUSY;
+        if (future->loop == FREED_LOOP)
+                return refuse(future);
         if (future->result < 0)
                 future->retrieved = true;
         else if (ret_pointer != NULL)
@@ -321,7 +345,9 @@ size_t weft_future_repr(const struct weft_future *future, char *buffer, size_t s
         char outcome[64] = "pending";
         int n;
 
-        if (weft_future_cancelled(future))
+        if (future->loop == FREED_LOOP)
+                (void)snprintf(outcome, sizeof(outcome), "freed");
+        else if (weft_future_cancelled(future))
                 (void)snprintf(outcome, sizeof(outcome), "cancelled");
         else if (name != NULL)
                 (void)snprintf(outcome, sizeof(outcome), "finished error=%s", name);

@@ -5,6 +5,8 @@
  */
 
 #include "creation.h"
+#include "exception.h"
+#include "freed.h"
 #include "loop-internal.h"
 #include "loop-log.h"
 #include "threadsafe.h"
@@ -29,10 +31,29 @@ static void forget(struct weft_handle *handle)
         handle->loop = NULL;
 }
 
+static __attribute__((cold)) void refuse(struct weft_handle *handle, const char *message)
+{
+        if (freed_wanted())
+                exception_report(weft__loop,
+                                 &(const struct weft_exception){.message = message, .error = -EBADF, .handle = handle});
+}
+
+#define USED_AFTER_FREE "Handle was used after its last reference was dropped"
+
 struct weft_handle *weft_handle_unref(struct weft_handle *handle)
 {
-        if (handle != NULL && --handle->refs == 0)
+        if (handle == NULL || --handle->refs > 0)
+                return NULL;
+        if (handle->freed || handle->loop != NULL) {
+                handle->refs = 1; /* the loop's, which somebody has dropped; or that of one that is kept */
+                refuse(handle, handle->freed ? USED_AFTER_FREE : "A reference too many was dropped of a handle that is to be called");
+        } else if (freed_wanted()) {
+                handle->freed = true;
+                handle->refs = 1;
+                freed_keep(handle);
+        } else {
                 free(handle);
+        }
         return NULL;
 }
 
@@ -162,7 +183,9 @@ struct weft_handle *weft_call_later_at(const struct weft_site *site, uint64_t de
 
 void weft_handle_cancel(struct weft_handle *handle)
 {
-        if (handle == NULL || handle->done || handle->cancelled)
+        if (handle != NULL && handle->freed)
+                refuse(handle, USED_AFTER_FREE);
+        if (handle == NULL || handle->done || handle->cancelled || handle->freed)
                 return;
         handle->cancelled = true;
         if (!handle->ready.queued && handle->loop != NULL)

@@ -25,6 +25,7 @@ struct event;
 struct event_base;
 struct executor;
 struct fd_entry;
+struct freed;
 struct reporter;
 struct resolver;
 struct weft_process;
@@ -36,6 +37,7 @@ struct weft_handle {
         bool done;
         bool remote; /* from another thread: weft_call_soon_threadsafe */
         bool timed;  /* call_later, call_at */
+        bool freed;  /* kept by debug mode only */
         unsigned refs;
         struct timer timer;
         struct weft_loop *loop; /* NULL: the loop is closed */
@@ -81,7 +83,7 @@ struct weft_loop {
 
         uint64_t n_tasks; /* ever spawned */
         struct weft_task *free_tasks; /* handles kept for the next spawn; by ready.next */
-        unsigned n_free_tasks;
+        unsigned n_free_tasks, max_free_tasks;
         uint64_t n_tasks_at_trim;
         struct coroutine *live;
         struct weft_handle *handles;
@@ -121,6 +123,7 @@ struct weft_loop {
         weft_exception_fn exception_fn; /* NULL: the log */
         void *exception_arg;
         bool in_exception_fn;
+        struct freed *freed; /* handles that debug mode keeps; NULL: none */
         bool debug_prepared;
         struct weft_handle *running_handle;
         int callback_error; /* of the callback that runs */
@@ -237,7 +240,7 @@ static inline int task_missing(void)
         return -EPERM;
 }
 
-/* -EDEADLK or -EXDEV: the task is the running one, or another loop's. */
+/* -EDEADLK, -EXDEV or -EBADF: the task is the running one, another loop's, or was freed. */
 __attribute__((cold)) int task_refuse(struct weft_loop *loop, struct weft_task *task);
 
 /* ---- handle.c ---- */

@@ -5,6 +5,8 @@
 
 #include "loop-log.h"
 
+#include "exception.h"
+#include "freed.h"
 #include "loop-internal.h"
 #include "threadsafe.h"
 
@@ -53,6 +55,12 @@ int task_refuse(struct weft_loop *loop, struct weft_task *task)
 {
         char self[LINE_SIZE / 2 - 64] = "?", other[LINE_SIZE / 2 - 64];
 
+        if (task->loop == FREED_LOOP) {
+                exception_report(loop, &(const struct weft_exception){.message = "Task was used after its last reference was dropped",
+                                                                      .error = -EBADF,
+                                                                      .task = task});
+                return -EBADF;
+        }
         if (!loop_debug(loop))
                 return task == loop->current ? -EDEADLK : -EXDEV;
         (void)weft_task_repr(task, other, sizeof(other));

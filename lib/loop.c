@@ -11,6 +11,7 @@
 
 #include "creation.h"
 #include "executor.h"
+#include "freed.h"
 #include "log.h"
 #include "threadsafe.h"
 #include "overflow.h"
@@ -26,6 +27,14 @@
 #include <unistd.h>
 
 #define SLOW_DEFAULT_NS 100000000U
+
+/* Handles are kept for the next task, so that a spawn asks malloc for nothing; under AddressSanitizer not, so that it sees a use after free. */
+#ifdef __SANITIZE_ADDRESS__
+#define N_FREE_TASKS_MAX 0U
+#else
+#define N_FREE_TASKS_MAX 131072U /* as many as default stacks: STACK_MAX_HOT_BYTES */
+#endif
+
 #define HOUSEKEEPING_INTERVAL_NS 1000000000U
 
 /* ---- commands ---- */
@@ -214,6 +223,7 @@ void loop_update_careful(struct weft_loop *loop)
                 loop->debug_prepared = true;
                 loop_call(loop, prepare_cb, NULL);
         }
+        loop->max_free_tasks = debug ? 0 : N_FREE_TASKS_MAX; /* kept elsewhere then: freed.h */
         loop->careful = debug || loop->closing || loop->outside;
 }
 
@@ -456,6 +466,7 @@ struct weft_loop *loop_free(struct weft_loop *loop)
         handles_drop_all(loop);
         weft_loop_ref_unref(loop->ref);
         tasks_free_kept(loop, 0);
+        freed_end(loop);
         processes_end(loop);
         signals_end(loop);
         resolver_end(loop);

@@ -6,6 +6,7 @@
 
 #include "creation.h"
 #include "exception.h"
+#include "freed.h"
 #include "log.h"
 #include "loop-internal.h"
 #include "symbols.h"
@@ -19,6 +20,8 @@
 
 static const char *state_text(const struct weft_task *task)
 {
+        if (task->loop == FREED_LOOP)
+                return "freed";
         if (task->done)
                 return task->cancelled ? "cancelled" : "finished";
         return task->cancel_requests > 0 ? "cancelling" : "pending";
@@ -184,7 +187,10 @@ static void write_handle_repr(void *arg)
         struct text *text = &((struct handle_repr *)arg)->text;
         const struct weft_handle *handle = ((struct handle_repr *)arg)->handle;
 
-        text_add(text, "<%s%s", handle->timed ? "TimerHandle" : "Handle", handle->cancelled ? " cancelled" : "");
+        text_add(text, "<%s%s", handle->timed ? "TimerHandle" : "Handle",
+                 handle->freed       ? " freed"
+                 : handle->cancelled ? " cancelled"
+                                     : "");
         if (handle->timed)
                 add_when(text, handle->when_ns);
         text_add(text, " ");

@@ -185,7 +185,9 @@ void task_run(struct weft_loop *loop, struct weft_task *task)
                 struct loop_call *call = loop->call;
 
                 loop->call = NULL;
+                loop->current = NULL; /* it is in no task: cannot suspend, and may call loop_call again */
                 call->fn(call->arg);
+                loop->current = call->caller->task;
                 fiber_switch(&loop->fiber, &call->caller->fiber);
         }
         weft__user = user;

@@ -84,7 +84,7 @@ static inline __attribute__((format(printf, 1, 2))) void assert_logged(const cha
 }
 
 /* A line begins with this, then come at least so many seconds with three digits, and nothing else. */
-static inline void assert_logged_seconds(const char *start, double least)
+static inline __attribute__((unused)) void assert_logged_seconds(const char *start, double least)
 {
         const char *at = strstr(logged.text, start);
         double seconds = -1;

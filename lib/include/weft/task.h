@@ -8,6 +8,10 @@
  *
  * A handle (struct weft_task *) is a counted reference. weft_spawn gives one to its caller, who passes it on by
  * weft_await (which takes it), or drops it by weft_task_unref. A task runs on whether or not anyone holds a handle.
+ *
+ * A handle must not be used after its last reference was dropped, or an await has taken it. In debug mode the latest
+ * 4096 of these are kept for that: every call that returns an errno gives -EBADF then, and the report "Task was used after
+ * its last reference was dropped" names the task and where it was spawned. (So with futures and callbacks' handles.)
  */
 
 #include <weft/base.h>
