@@ -7,6 +7,9 @@
  * less than LOOK_MIN_NS), so that every step over it is met while it runs; once it is met, the next look is when its report is due.
  * So idle workers cost a few looks a second, and the first report comes as soon as the threshold has passed, or LOOK_MIN_NS later.
  *
+ * The first stack of a program takes its time: debug information is read. So the tracer is given one of weftd itself (for libc), and one of
+ * each new program while its worker is idle, to no other end.
+ *
  * Ownership: a watched box belongs to its entry in the list until midblock_box_removed; a job (a report whose stack is being read)
  * outlives it, and then says what it has. At most one job for a box is under way. The limit of a worker is shared by its loops.
  */
@@ -24,9 +27,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <unistd.h>
 
 #define LOOK_MIN_NS UINT64_C(40000000)
 #define LOOK_MAX_NS UINT64_C(250000000)
+#define N_PROGRAMS 32U
+#define REHEARSE_SLOTS 16U             /* that are looked at for a suspended task */
 #define TOGETHER_NS UINT64_C(10000000) /* looks that are due so soon are done now */
 
 /* How many reports of a worker were written. */
@@ -45,6 +51,7 @@ struct watched {
         struct worker_limit *worker;
         struct blocked_progress progress;
         uint64_t look_ns; /* when it is looked at next */
+        bool warm;        /* the tracer knows the program */
         struct job *job;  /* NULL: none */
 };
 
@@ -59,9 +66,12 @@ struct job {
 struct midblock {
         struct midblock_options options;
         struct event *timer;
+        struct event *first; /* a moment after the start */
         LIST_HEAD(, watched) boxes;
         LIST_HEAD(, job) jobs;
         LIST_HEAD(, worker_limit) limits;
+        char programs[N_PROGRAMS][256]; /* that the tracer was given a stack of, a ring */
+        unsigned next_program;
 };
 
 static uint64_t now(void)
@@ -124,6 +134,8 @@ static void job_free(struct job *job)
         free(job);
 }
 
+static void arm(struct midblock *midblock, uint64_t now_ns);
+
 static void traced_cb(const struct stacktrace *trace, void *arg)
 {
         struct job *job = arg;
@@ -136,6 +148,10 @@ static void traced_cb(const struct stacktrace *trace, void *arg)
         else if (job->watched != NULL && !blocked_step_goes_on(job->watched->box->reader, &job->report.step))
                 lost = "the step ended while its stack was read";
         report_write(&job->report, trace, lost, midblock->options.events, midblock->options.recorder);
+        if (job->watched != NULL) {
+                job->watched->look_ns = now(); /* the next report may have become due */
+                arm(midblock, job->watched->look_ns);
+        }
         job_free(job);
 }
 
@@ -178,6 +194,84 @@ static void report(struct midblock *midblock, struct watched *watched, const str
         job_free(job);
 }
 
+/* ---- getting to know a program ---- */
+
+struct rehearsal {
+        struct unwinder_thread thread;
+        uint32_t fiber_layout;
+        struct bb_slot slot; /* of a suspended task; its number is 0: there was none */
+};
+
+static void rehearse_run(struct unwinder *unwinder, const struct tracer_job *job, void *data)
+{
+        const struct rehearsal *rehearsal = data;
+        uint64_t deadline_ns = now() + TRACER_PATIENCE_NS;
+        struct stacktrace trace;
+
+        if (unwinder_thread(unwinder, &rehearsal->thread, 0, deadline_ns, &trace) == 0)
+                stacktrace_deinit(&trace);
+        if (rehearsal->slot.number != 0 && !tracer_job_is_cancelled(job) &&
+            unwinder_task(unwinder, rehearsal->thread.pid, rehearsal->fiber_layout, &rehearsal->slot, deadline_ns, &trace) == 0)
+                stacktrace_deinit(&trace);
+}
+
+static void rehearse_done(void *data, bool late)
+{
+        (void)data;
+        (void)late;
+}
+
+/* Was a process of this program rehearsed lately? From now on one was. */
+static bool knows_program(struct midblock *midblock, const char *program)
+{
+        for (size_t i = 0; i < N_PROGRAMS; i++)
+                if (strcmp(midblock->programs[i], program) == 0)
+                        return true;
+        (void)snprintf(midblock->programs[midblock->next_program++ % N_PROGRAMS], sizeof(midblock->programs[0]), "%s", program);
+        return false;
+}
+
+static void rehearse_submit(struct midblock *midblock, struct rehearsal *rehearsal)
+{
+        static const struct tracer_work work = {rehearse_run, rehearse_done, free};
+        struct tracer_job *job;
+
+        if (tracer_submit(midblock->options.tracer, &work, rehearsal, &job) < 0)
+                free(rehearsal);
+}
+
+/* Ourselves: by the time that this is run we wait for events. What is learned is libc, which all workers have too. */
+static void first_cb(evutil_socket_t fd, short what, void *arg)
+{
+        struct rehearsal *rehearsal = calloc(1, sizeof(*rehearsal));
+
+        (void)fd;
+        (void)what;
+        if (rehearsal == NULL)
+                return;
+        rehearsal->thread = (struct unwinder_thread){.pid = getpid(), .tid = gettid()};
+        rehearse_submit(arg, rehearsal);
+}
+
+static void rehearse(struct midblock *midblock, struct watched *watched, const struct bb_loop *loop)
+{
+        struct reader *reader = watched->box->reader;
+        struct rehearsal *rehearsal;
+
+        watched->warm = true; /* also when it cannot be: it is only a help */
+        if (knows_program(midblock, reader_header(reader)->program))
+                return;
+        rehearsal = calloc(1, sizeof(*rehearsal));
+        if (rehearsal == NULL)
+                return;
+        rehearsal->thread = (struct unwinder_thread){.pid = watched->box->pid, .tid = loop_thread(watched->box, loop)};
+        rehearsal->fiber_layout = reader_header(reader)->fiber_layout;
+        for (uint32_t i = 0; i < loop->n_slots_used && i < REHEARSE_SLOTS && rehearsal->slot.number == 0; i++)
+                if (reader_slot(reader, i, &rehearsal->slot) != READER_GOOD || rehearsal->slot.state != BB_TASK_WAITING)
+                        rehearsal->slot.number = 0;
+        rehearse_submit(midblock, rehearsal);
+}
+
 /* ---- looking ---- */
 
 static uint64_t look_interval(uint64_t slow_ns)
@@ -200,6 +294,8 @@ static void look(struct midblock *midblock, struct watched *watched)
                     blocked_decide(&watched->progress, &watched->worker->limit, step.slot.number, step.slot.since_ns, slow_ns, now_ns, &hidden,
                                    &wait_ns) == BLOCKED_REPORT)
                         report(midblock, watched, &loop, &step, hidden);
+                if (!watched->warm && loop.state == BB_LOOP_POLLING)
+                        rehearse(midblock, watched, &loop);
         }
         hidden = blocked_settle(&watched->worker->limit, now_ns);
         if (hidden > 0)
@@ -280,6 +376,7 @@ void midblock_box_removed(struct midblock *midblock, const struct box *box)
 
 int midblock_new(const struct midblock_options *options, struct midblock **ret_midblock)
 {
+        static const struct timeval soon = {.tv_usec = 10000};
         struct midblock *midblock = calloc(1, sizeof(*midblock));
 
         if (midblock == NULL)
@@ -289,8 +386,9 @@ int midblock_new(const struct midblock_options *options, struct midblock **ret_m
         LIST_INIT(&midblock->jobs);
         LIST_INIT(&midblock->limits);
         midblock->timer = event_new(options->base, -1, 0, timer_cb, midblock);
-        if (midblock->timer == NULL) {
-                free(midblock);
+        midblock->first = event_new(options->base, -1, 0, first_cb, midblock);
+        if (midblock->timer == NULL || midblock->first == NULL || event_add(midblock->first, &soon) < 0) {
+                midblock_free(midblock);
                 return -ENOMEM;
         }
         *ret_midblock = midblock;
@@ -309,7 +407,10 @@ struct midblock *midblock_free(struct midblock *midblock)
         }
         while (!LIST_EMPTY(&midblock->boxes))
                 midblock_box_removed(midblock, LIST_FIRST(&midblock->boxes)->box);
-        event_free(midblock->timer);
+        if (midblock->timer != NULL)
+                event_free(midblock->timer);
+        if (midblock->first != NULL)
+                event_free(midblock->first);
         free(midblock);
         return NULL;
 }

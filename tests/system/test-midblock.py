@@ -1,0 +1,176 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Mid-block reports: what weftd says of a step while it blocks its loop, and that the step does not feel it."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+
+from harness import *
+
+PATIENT = program("tests/system/patient")
+BLOCK = 3 if SANITIZED else 1  # seconds
+# What each call gives when its time is over: result, errno.
+EAGAIN, ETIMEDOUT = 11, 110
+TIMED_OUT = {name: (-1, EAGAIN) for name in ("accept", "connect", "recv", "recvmsg", "semtimedop", "send", "sigtimedwait")}
+RESULTS = {**TIMED_OUT, "futex": (-1, ETIMEDOUT), "eventfd": (8, 0), "inotify": (16, 0), "msgrcv": (1, 0), "pipe": (8, 0), "timerfd": (8, 0),
+           "waitpid": (7, 0), "sqlite": (9, 0), "getaddrinfo": (-3, 0)}
+# The function that the program calls, where it is not of the same name.
+FUNCTIONS = {"eventfd": "read", "inotify": "read", "pipe": "read", "timerfd": "read", "futex": "syscall", "io_getevents": "syscall",
+             "spin": "call_spin", "sqlite": "sqlite3_exec", "waitpid": "wait"}
+# Calls that a stop would end early: frames that cannot be had without one are left out.
+NOT_STOPPED = ["accept", "connect", "epoll_pwait2", "epoll_wait", "io_getevents", "recv", "recvmsg", "semtimedop", "send", "sigtimedwait"]
+
+
+def patients(names, *arguments, slow="100ms", program=PATIENT):
+    return f'slow = "{slow}"\n' + "".join(workload(name, program, name, *arguments, restart="no") for name in names)
+
+
+def outcomes(weftd):
+    """NAME -> (result, errno, milliseconds) of all patients that have ended."""
+    return {m[1]: (m[2], int(m[3]), float(m[4])) for m in re.finditer(r"^patient (\S+) (\S+) (\d+) (\d+)$", read(weftd.log), re.M)}
+
+
+def blocked(weftd, name):
+    """All mid-block reports of a workload: text, detail, when, the context variable `call`."""
+    return weftd.query("SELECT e.text, e.detail, e.time_ns, v.value FROM events AS e LEFT JOIN context_vars AS v ON v.context_id = e.context_id"
+                       " AND v.var = 'call' WHERE e.kind = 'blocked' AND e.workload = ? AND e.task_id IS NOT NULL ORDER BY e.time_ns", name)
+
+
+def wait_recorded(weftd, n):
+    wait_until(lambda: weftd.value("SELECT count(DISTINCT run_id) FROM slow_steps") >= n, "the slow steps are recorded")
+
+
+@test("a step in each system call is reported while it blocks, and the call takes its time and gives its result as if nobody had looked")
+def every_call():
+    names = subprocess.run([PATIENT], capture_output=True, text=True, check=True).stdout.split()
+    check(len(names) > 25, f"the patient knows {names}")
+    with Weftd(patients(["spin"], 1, BLOCK)) as weftd:
+        wait_until(lambda: outcomes(weftd) and blocked(weftd, "spin"), "the first one, for which debug information is read")
+        weftd.configure(patients(names, 1, BLOCK))
+        weftd.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(outcomes(weftd)) == len(names), f"all patients end; so far: {outcomes(weftd)}")
+        ran = [name for name in names if outcomes(weftd)[name][0] != "skip"]
+        wait_recorded(weftd, len(ran))
+        for name in ran:
+            result, error, ms = outcomes(weftd)[name]
+            check_equal((int(result), error), RESULTS.get(name, (0, 0)), f"result and errno of {name}")
+            least = 1000 if name == "getaddrinfo" else BLOCK * 1000
+            check(least - 5 <= ms < least + 1000 * SCALE, f"{name} was to take {least} ms, and took {ms} ms")
+            reports = blocked(weftd, name)
+            check(reports, f"{name} was not reported")
+            ended = weftd.value("SELECT max(ended_ns) FROM slow_steps WHERE workload = ?", name)
+            check(all(report[2] < ended for report in reports), f"{name} was reported after it had ended")
+            check_equal({report[3] for report in reports}, {name}, f"context variable in the reports of {name}")
+            if not SANITIZED:
+                check_frames(name, [report[:2] for report in reports])
+        check_equal(weftd.query("SELECT wakes_delayed, worst_lag_ms BETWEEN ? AND took_ms FROM slow_steps WHERE workload = 'nanosleep'",
+                                BLOCK * 1000 - 100 * SCALE), [(3, 1)], "wakes delayed by nanosleep, and whether the worst lag is right")
+
+
+def check_frames(name, reports):
+    """At least one report names the call and the patient's own line, or says why it cannot."""
+    function = FUNCTIONS.get(name, name)
+    place = r"call_\w+\(\) at \S*patient-\w+\.c:\d+"
+    whole = re.compile(rf"in {function}\w*\(\) called by {place}" if function != "call_spin" else rf"in {place}")
+    if any(whole.search(text) for text, _ in reports):
+        return
+    check(name in NOT_STOPPED and any("stopping would interrupt" in detail for _, detail in reports),
+          f"no report of {name} names {function}() and the line that called it: {reports}")
+
+
+@test("the example is reported before its step has ended, names sleep() and the line that calls it, and still sleeps for two seconds")
+def the_example():
+    config = workload("example", program("docs/examples/blocking"), restart="no", debug="on")
+    with Weftd() as weftd:
+        with Varlink(weftd.socket) as client:
+            client.send("io.weft.Control.Events", {"kind": "blocked"}, more=True)
+            client.receive()
+            weftd.configure(config)
+            weftd.process.send_signal(signal.SIGHUP)
+            first = client.receive()["parameters"]["event"]
+            heard = time.time_ns()
+            check_equal(first["task_id"], "example/1", "the task of the first report")
+            second = client.receive()["parameters"]["event"]
+        wait_recorded(weftd, 1)
+        started, ended, took = weftd.query("SELECT started_ns, ended_ns, took_ms FROM slow_steps")[0]
+        check(heard < ended, f"the first report came {(heard - ended) / 1e6} ms after the step's end")
+        check(2000 <= took < 2000 + 50 * SCALE, f"the example's sleep took {took} ms")
+        for event in (first, second):
+            text = event["text"]
+            check(SANITIZED or re.search(r"in sleep\(\) called by task\(\) at \S*blocking\.c:13$", text), f"the report says: {text}")
+            check(SANITIZED or re.search(r"^main_coro at \S*blocking\.c:21$", event["detail"], re.M), f"its frames: {event['detail']}")
+        check(re.match(r"has blocked its loop for 0\.1\d\d s", first["text"]) or SCALE > 1, f"the first report: {first['text']}")
+        check((first["time_ns"] - started) / 1e6 < 100 + 60 * SCALE, f"the first report is of {(first['time_ns'] - started) / 1e6} ms")
+        weftd.wait_log("took 2.0")
+        check(weftd.log_has("warning: blocked: example/1 'Task-1': has blocked its loop for 0."), "the log has no line of the report")
+        stack = weftd.value("SELECT stack FROM slow_steps")
+        check(SANITIZED or re.search(r"^task at \S*blocking\.c:13$", stack, re.M), f"the stack in slow_steps: {stack}")
+        check_equal(weftd.value("SELECT detail LIKE stack || '%' FROM slow_steps"), 1, "whether the detail begins with the stack")
+
+
+@test("a stripped program is reported with module and offset")
+def stripped():
+    with tempfile.TemporaryDirectory(prefix="weft-", dir="/tmp") as directory:
+        bare = os.path.join(directory, "bare")
+        shutil.copy(PATIENT, bare)
+        subprocess.run(["strip", bare], check=True)
+        with Weftd(patients(["nanosleep", "spin"], 1, BLOCK, program=bare)) as weftd:
+            wait_until(lambda: len(outcomes(weftd)) == 2, "the patients end")
+            wait_recorded(weftd, 2)
+            texts = [report[0] for report in blocked(weftd, "nanosleep")]
+            check(SANITIZED or any(re.search(r"in \w*nanosleep\(\) called by bare\+0x[0-9a-f]+", text) for text in texts), f"reports: {texts}")
+            texts = [report[0] for report in blocked(weftd, "spin")]
+            check(any(re.search(r"bare\+0x[0-9a-f]+", text) for text in texts), f"reports: {texts}")
+
+
+@test("of a worker that may not be looked into, time and context are reported, and why there are no frames")
+def refused():
+    if os.geteuid() == 0:
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        if subprocess.run([*user, "test", "-x", PATIENT], check=False).returncode != 0:
+            raise Skip("another user cannot run what was built here")
+    else:
+        user = []
+    weftd = Weftd(patients(["nanosleep"], 1, BLOCK))
+    weftd.env["PATIENT_PRIVATE"] = "1"
+    if user:
+        os.chown(weftd.directory, 65534, 65534)
+        own = weftd.command
+        weftd.command = lambda: [*user, *own()]
+    with weftd:
+        wait_until(lambda: outcomes(weftd), "the patient ends")
+        wait_recorded(weftd, 1)
+        reports = blocked(weftd, "nanosleep")
+        check(reports, "there is no report")
+        for text, detail, _, call in reports:
+            check(re.fullmatch(r"has blocked its loop for \d+\.\d{3} s", text), f"the report says {text}")
+            check(re.search(r"^\(.*(not permitted|refused|ptrace|may not)", detail, re.M | re.I), f"the reason is not said: {detail}")
+            check_equal(call, "nanosleep", "context variable in the report")
+
+
+@test("a worker has at most five reports a minute, and the rest are counted")
+def at_most_five():
+    with Weftd(patients(["nanosleep"], 12, 0.1, slow="40ms")) as weftd:
+        wait_until(lambda: weftd.value("SELECT count(*) FROM events WHERE kind = 'exit'"), "the patient ends")
+        said = wait_until(lambda: weftd.query("SELECT text FROM events WHERE kind = 'blocked' AND task_id IS NULL"), "the rest are counted")
+        check_equal(len(blocked(weftd, "nanosleep")), 5, "reports")
+        check(re.fullmatch(r"[1-9]\d* more reports of blocked steps were not written \(at most 5 a minute\)", said[0][0]), said[0][0])
+
+
+@test("a worker that is killed in the midst of a step is not reported any more, and harms nobody")
+def killed():
+    config = patients(["sleep", "spin"], 1, 30, slow="50ms")
+    with Weftd(config + NAPS) as weftd:
+        for name in ("sleep", "spin"):
+            wait_until(lambda: blocked(weftd, name), f"{name} is reported")
+            os.kill(weftd.workload(name)["pid"], signal.SIGKILL)
+        wait_until(lambda: weftd.value("SELECT count(*) FROM tasks WHERE state = 'crashed' AND coro = 'patient'") == 2, "both are recorded as crashed")
+        n = weftd.value("SELECT count(*) FROM events WHERE kind = 'blocked'")
+        weftd.running("naps")
+        wait_until(lambda: weftd.value("SELECT count(*) FROM tasks WHERE workload = 'naps'") > 3, "the others are recorded on")
+        check_equal(weftd.value("SELECT count(*) FROM events WHERE kind = 'blocked'"), n, "reports, some time after the workers' end")
+
+
+run()
