@@ -28,7 +28,10 @@ struct weft_context {
         bool has_snapshot;
         bool entered;      /* by weft_context_run (atomic: another thread may ask) */
         unsigned refs;     /* 0: embedded in a task, freed with it */
-        struct context_user *users;
+        union {
+                struct context_user *users;
+                struct weft_context *next_kept; /* of one that is kept for the next copy */
+        };
         struct context_tokens *tokens;
 
         /* Of counted contexts only. */
@@ -72,6 +75,9 @@ static inline int context_init_copy(struct weft_context *context, struct weft_he
         }
         return 0;
 }
+
+/* Frees those that are kept for the next copy. */
+void contexts_free_kept(struct weft_heap *heap);
 
 /* Shows root and snapshot in the slots of all who are in the context. */
 void context_show(const struct weft_context *context);

@@ -7,6 +7,8 @@
  * its loop: each heap lists its counted contexts, and at its end they move into their thread's own heap. The other way, a
  * context moves into a loop's heap when one of its tasks is to run in it, since the task's slot can only show what lies in
  * its own black box. Moving copies all that the context holds, then shows the new place, then releases the old.
+ *
+ * A context whose last reference went is kept for the next copy: empty, still on its heap's list, without references.
  */
 
 #include "context-internal.h"
@@ -15,6 +17,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#define N_KEPT_MAX 0U /* so that a use after free is seen */
+#else
+#define N_KEPT_MAX 1024U
+#endif
 
 /* ---- from heap to heap ---- */
 
@@ -120,11 +128,24 @@ static int context_move(struct weft_context *context, struct weft_heap *heap)
         return 0;
 }
 
+void contexts_free_kept(struct weft_heap *heap)
+{
+        while (heap->kept_contexts) {
+                struct weft_context *context = heap->kept_contexts;
+
+                heap->kept_contexts = context->next_kept;
+                context_unlink(context);
+                free(context);
+        }
+        heap->n_kept_contexts = 0;
+}
+
 /* Takes every counted context out of a heap that ends. */
 static void contexts_orphan(struct weft_heap *heap)
 {
         struct context_thread *thread = context_thread();
 
+        contexts_free_kept(heap);
         while (heap->contexts) {
                 struct weft_context *context = heap->contexts;
 
@@ -184,6 +205,41 @@ int context_init_counted(struct weft_context *context, struct weft_heap *heap, s
         return 0;
 }
 
+/* The same from a context that was kept, where source (or NULL) lies in the same heap. */
+static inline struct weft_context *context_new_kept(struct weft_heap *heap, const struct weft_context *source)
+{
+        struct weft_context *context = heap->kept_contexts;
+
+        if (!context || (source && source->root != 0 && source->heap != heap))
+                return NULL;
+        heap->kept_contexts = context->next_kept;
+        heap->n_kept_contexts--;
+        context->users = NULL;
+        context->refs = 1;
+        if (source) {
+                context->version = source->version;
+                context->root = heap_ref(heap, source->root);
+        }
+        return context;
+}
+
+/* Of one that is linked, empty, and nobody's. */
+static void context_keep(struct weft_context *context)
+{
+        struct weft_heap *heap = context->heap;
+
+        if (!heap || heap->n_kept_contexts >= N_KEPT_MAX) {
+                context_unlink(context);
+                free(context);
+                return;
+        }
+        context->id = 0;
+        context->version = 0;
+        context->next_kept = heap->kept_contexts;
+        heap->kept_contexts = context;
+        heap->n_kept_contexts++;
+}
+
 static int context_new(struct weft_context *source, struct weft_context **ret_context)
 {
         struct context_user *user = context_current_user();
@@ -191,6 +247,11 @@ static int context_new(struct weft_context *source, struct weft_context **ret_co
 
         if (!user)
                 return -ENOMEM;
+        context = context_new_kept(user->context->heap, source);
+        if (context) {
+                *ret_context = context;
+                return 0;
+        }
         context = malloc(sizeof(*context));
         if (!context)
                 return -ENOMEM;
@@ -209,10 +270,19 @@ int weft_context_new(struct weft_context **ret_context)
 
 int weft_context_copy_current(struct weft_context **ret_context)
 {
-        struct context_user *user = context_current_user();
+        struct context_user *user = weft__user;
 
-        if (!ret_context)
+        if (__builtin_expect(!ret_context, 0))
                 return -EINVAL;
+        if (__builtin_expect(user != NULL, 1)) {
+                struct weft_context *kept = context_new_kept(user->context->heap, user->context);
+
+                if (__builtin_expect(kept != NULL, 1)) {
+                        *ret_context = kept;
+                        return 0;
+                }
+        }
+        user = context_current_user();
         return user ? context_new(user->context, ret_context) : -ENOMEM;
 }
 
@@ -236,9 +306,15 @@ struct weft_context *weft_context_unref(struct weft_context *context)
 {
         if (!context || context_is_foreign(context) || --context->refs > 0)
                 return NULL;
-        context_unlink(context);
-        context_deinit(context);
-        free(context);
+        if (__builtin_expect(!context->has_snapshot && !context->tokens && context->heap != NULL, 1)) {
+                uint32_t root = context->root;
+
+                context->root = 0;
+                heap_unref(context->heap, root);
+        } else {
+                context_deinit(context);
+        }
+        context_keep(context);
         return NULL;
 }
 

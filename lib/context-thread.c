@@ -46,6 +46,7 @@ static int thread_heap_init(struct weft_heap *heap)
 /* A context that outlives its thread: nobody is left whose heap it could move to. */
 static void contexts_empty(struct weft_heap *heap)
 {
+        contexts_free_kept(heap);
         while (heap->contexts) {
                 struct weft_context *context = heap->contexts;
 

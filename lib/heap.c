@@ -56,12 +56,7 @@ size_t heap_class_bytes(unsigned size_class)
         return (size_t)((step % 4 + 5) << (step / 4 + 1)) * BB_UNIT;
 }
 
-const void *heap_thread(void)
-{
-        static _Thread_local char anchor __attribute__((tls_model("initial-exec")));
-
-        return &anchor;
-}
+_Thread_local char heap__thread;
 
 void heap_init(struct weft_heap *heap, void *base, uint64_t size, int (*claim)(void *arg, uint64_t offset, uint64_t length),
                void *claim_arg, uint64_t *published_used)

@@ -50,7 +50,9 @@ struct weft_heap {
         uint32_t n_variables;
         struct heap_private *privates; /* of all values here */
         const void *thread;            /* whose heap this is: heap_thread() */
-        struct weft_context *contexts; /* counted contexts here, which may outlive the heap */
+        struct weft_context *contexts; /* counted contexts here, which may outlive the heap; with those kept */
+        struct weft_context *kept_contexts; /* without references, empty, for the next copy: by next_kept */
+        uint32_t n_kept_contexts;
         void (*orphan)(struct weft_heap *heap); /* takes every one of contexts out of the heap */
 };
 
@@ -64,8 +66,13 @@ void heap_init(struct weft_heap *heap, void *base, uint64_t size, int (*claim)(v
  */
 void heap_deinit(struct weft_heap *heap);
 
+extern _Thread_local char heap__thread __attribute__((tls_model("initial-exec")));
+
 /* Stands for the calling thread: no two live threads have the same. */
-const void *heap_thread(void);
+static inline const void *heap_thread(void)
+{
+        return &heap__thread;
+}
 
 static inline void *heap_at(const struct weft_heap *heap, uint32_t ref)
 {
