@@ -87,11 +87,13 @@ __attribute__((no_sanitize("address"), no_sanitize("thread"))) static inline uin
 
 /* ---- unwinding ---- */
 
+#if defined(__x86_64__)
 static struct {
         __typeof__(&_Unwind_Backtrace) backtrace; /* NULL: not to be had */
         __typeof__(&_Unwind_GetIP) get_ip;
         __typeof__(&_Unwind_GetCFA) get_cfa;
 } libgcc;
+#endif
 
 static void load_libgcc(void)
 {

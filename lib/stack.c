@@ -112,6 +112,12 @@ static size_t advise_many(const struct iovec *pieces, size_t n_pieces, int advic
         return n_done;
 }
 
+/* An emulator may take every advice and follow none (qemu-user): one that takes what is none is not believed. */
+static bool advice_is_understood(void)
+{
+        return madvise(NULL, 0, -1) < 0;
+}
+
 /* ---- arenas ---- */
 
 static int arena_new(struct stack_class *class, size_t n_slots)
@@ -352,7 +358,7 @@ int stack_pool_new(size_t default_size, struct stack_pool **ret_pool)
                 return -ENOMEM;
         }
         pool->page_bytes = page_bytes;
-        pool->guards = BB_GUARDS_MADVISE;
+        pool->guards = advice_is_understood() ? BB_GUARDS_MADVISE : BB_GUARDS_MPROTECT;
         class_init(&pool->standard, (size_t)1 << shift, page_bytes);
 
         /* At once: a process that cannot have any learns it here, and the kind of guards is known. */
