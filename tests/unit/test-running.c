@@ -7,6 +7,7 @@
  */
 
 #include "coro-test.h"
+#include "emulated.h"
 
 #include "switch.h"
 
@@ -415,6 +416,8 @@ static void without_libdw_a_task_says_where_its_function_is(void **state)
         char exe[PATH_MAX] = "", command[PATH_MAX + 64], expected[128];
 
         (void)state;
+        if (emulated())
+                skip();
         assert_true(readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0);
         (void)snprintf(command, sizeof(command), "exec '%s' --without-libdw", exe);
         (void)snprintf(expected, sizeof(expected), "coro=<nests() running, defined at %s+0x",
@@ -427,6 +430,8 @@ static void a_stripped_program_says_the_address_of_the_functions_own_frame(void 
         char directory[] = "/tmp/test-running.XXXXXX", exe[PATH_MAX] = "", command[2 * PATH_MAX + 128];
 
         (void)state;
+        if (emulated())
+                skip();
         assert_true(readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0);
         assert_non_null(mkdtemp(directory));
         (void)snprintf(command, sizeof(command), "strip -g -o %s/a '%s' && strip -o %s/b '%s'", directory, exe,

@@ -5,6 +5,8 @@
  * arguments), since the library is looked for once; there dlopen, which we put before libc's, does not find it.
  */
 
+#include "emulated.h"
+
 #include "symbols.h"
 
 #include <dlfcn.h>
@@ -286,6 +288,8 @@ static void without_libdw_there_are_symbols_and_offsets(void **state)
         FILE *child;
 
         (void)state;
+        if (emulated())
+                skip();
         assert_true(readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0);
         (void)snprintf(line, sizeof(line), "exec '%s' --without-libdw", exe);
         child = popen(line, "re");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "coro-test.h"
+#include "emulated.h"
 
 #include "loop-internal.h"
 
@@ -650,6 +651,8 @@ static void a_stack_overflow_names_the_task_and_dies_of_sigsegv(void **state)
 #if SANITIZED
         skip(); /* the sanitizer tells of it itself */
 #endif
+        if (emulated())
+                skip();
         assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
         pid = fork();
         if (pid == 0) {
