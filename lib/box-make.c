@@ -10,6 +10,7 @@
 #include "box.h"
 
 #include "clock.h"
+#include "crashfile.h"
 #include "log.h"
 #include "switch.h"
 
@@ -131,8 +132,20 @@ static int open_directories(const char *directory, int *ret_name_fd, int *ret_me
         return 0;
 }
 
+/* Without memory there will be no crash file. */
+static char *crash_path(const char *directory, const char *box_name)
+{
+        char *absolute = realpath(directory, NULL), *path = NULL;
+
+        if (absolute != NULL &&
+            asprintf(&path, "%s/%.*s" CRASH_SUFFIX, absolute, (int)(strlen(box_name) - strlen(BB_SUFFIX)), box_name) < 0)
+                path = NULL;
+        free(absolute);
+        return path;
+}
+
 /* Gives the finished file its name; a name left over by a dead process of the same pid makes n move on. */
-static int give_name(struct box *box, int name_fd, int memory_fd, const char *memory_path)
+static int give_name(struct box *box, const char *directory, int name_fd, int memory_fd, const char *memory_path)
 {
         int result = -EEXIST;
 
@@ -141,6 +154,10 @@ static int give_name(struct box *box, int name_fd, int memory_fd, const char *me
 
                 (void)snprintf(name, sizeof(name), "%s.%d.%u" BB_SUFFIX, box->header->workload, box->header->pid, n);
                 result = link_name(box->fd, memory_fd, name);
+                if (result == 0) {
+                        free(box->crash_path);
+                        box->crash_path = crash_path(directory, name);
+                }
                 if (result < 0 || memory_fd == name_fd)
                         continue;
                 (void)snprintf(target, sizeof(target), "%s/%s", memory_path, name);
@@ -307,7 +324,7 @@ static int make_shared(struct box *box, const struct box_options *options, int c
                 result = map_what_fits(box, options);
         if (result == 0) {
                 start(box, command_fd);
-                result = give_name(box, name_fd, memory_fd, memory_path);
+                result = give_name(box, options->directory, name_fd, memory_fd, memory_path);
         }
         if (memory_fd != name_fd)
                 (void)close(memory_fd);
@@ -317,6 +334,7 @@ static int make_shared(struct box *box, const struct box_options *options, int c
 
 static struct box *release_memory(struct box *box)
 {
+        free(box->crash_path);
         free(box->free_slots);
         free(box->coro_keys);
         free(box->held);

@@ -23,6 +23,7 @@ struct box {
         uint8_t *base;
         uint64_t size_bytes;
         int fd; /* -1: private memory, nobody watches; holds the lock */
+        char *crash_path; /* of crashfile.h's file; NULL: nobody watches */
 
         struct bb_header *header;
         struct bb_loop *loop;

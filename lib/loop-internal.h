@@ -111,7 +111,7 @@ struct weft_loop {
         struct fd_entry **fds;
         unsigned n_fds;
 
-        void *alternate_stack; /* overflow.c's */
+        void *alternate_stack; /* crash.c's */
         struct executor *executor;  /* NULL: not used yet */
         struct weft_loop_ref *ref;  /* NULL: nobody has asked */
         struct weft_loop *next_loop, **loop_link; /* the process's loops */

@@ -9,12 +9,12 @@
 
 #include "loop-internal.h"
 
+#include "crash.h"
 #include "creation.h"
 #include "executor.h"
 #include "freed.h"
 #include "log.h"
 #include "threadsafe.h"
-#include "overflow.h"
 #include "waits.h"
 
 #include <errno.h>
@@ -422,7 +422,7 @@ static int make_parts(struct weft_loop *loop, const struct weft_run_options *opt
         if (result == 0)
                 result = fiber_init_thread(&loop->fiber);
         if (result == 0)
-                result = overflow_start(loop);
+                result = crash_start(loop);
         if (result == 0 && !options->no_signals && base == NULL)
                 result = watch_signals(loop);
         return result;
@@ -461,7 +461,7 @@ static void free_event(struct event *event)
 
 struct weft_loop *loop_free(struct weft_loop *loop)
 {
-        overflow_end(loop);
+        crash_end(loop);
         loop->executor = executor_free(loop->executor);
         handles_drop_all(loop);
         weft_loop_ref_unref(loop->ref);

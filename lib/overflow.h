@@ -6,10 +6,9 @@
  * Says which task has run over the end of its stack, before it dies of it.
  */
 
-struct weft_loop;
+struct weft_task;
 
-/* In the loop's thread. 0, -ENOMEM, or what sigaltstack(2) says. */
-int overflow_start(struct weft_loop *loop);
-void overflow_end(struct weft_loop *loop);
+/* Async-signal-safe. */
+void overflow_tell(const struct weft_task *task);
 
 #endif

@@ -44,6 +44,11 @@ void loops_add(struct weft_loop *loop)
         pthread_mutex_unlock(&loops_lock);
 }
 
+const struct weft_loop *loops_first(void)
+{
+        return loops;
+}
+
 void loops_remove(struct weft_loop *loop)
 {
         pthread_mutex_lock(&loops_lock);

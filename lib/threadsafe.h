@@ -45,9 +45,12 @@ void mail_close(struct weft_loop *loop);
 /* A call of weft_call_soon_threadsafe was made, or dropped. */
 void mail_call_ended(struct weft_loop *loop);
 
-/* The loops of the process, for loop_missing. */
+/* The loops of the process. */
 void loops_add(struct weft_loop *loop);
 void loops_remove(struct weft_loop *loop);
+
+/* For a signal handler: the lock is not taken. */
+const struct weft_loop *loops_first(void);
 
 void loop_missing_log(void);
 
