@@ -10,6 +10,7 @@
 
 extern const struct ctl_command cmd_context_show;
 extern const struct ctl_command cmd_events;
+extern const struct ctl_command cmd_history_crash;
 extern const struct ctl_command cmd_history_runs;
 extern const struct ctl_command cmd_history_slow;
 extern const struct ctl_command cmd_history_sql;

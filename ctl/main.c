@@ -32,6 +32,7 @@ static const struct ctl_command *const commands[] = {
         &cmd_history_slow,
         &cmd_history_summary,
         &cmd_history_runs,
+        &cmd_history_crash,
         &cmd_history_sql,
         NULL,
 };

@@ -6,6 +6,7 @@
 
 #include "run-summary.h"
 
+#include "crash-report.h"
 #include "ctl.h"
 #include "history.h"
 #include "units.h"
@@ -16,6 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define REPORT_TASKS 3 /* of each group of a crash report */
+#define REPORT_GROUPS 8
 
 struct numbers {
         int64_t run_id;
@@ -144,13 +148,20 @@ void run_summary(const struct ctl_args *args, const char *path, bool kept, const
         if (args->json) {
                 say_json(end, &numbers, kept ? path : NULL);
         } else {
-                say_end(end);
+                bool crashed = good && end->signal != 0 && numbers.crashed > 0;
+
+                if (crashed)
+                        (void)crash_report(history, stderr, numbers.run_id, REPORT_TASKS, REPORT_GROUPS);
+                else
+                        say_end(end);
                 if (!end->seen_box)
                         ctl_say("%s does not use weft, or has not run a loop: there is nothing to show of its inside", end->program);
                 else if (good && (kept || numbers.failed > 0 || numbers.crashed > 0 || numbers.slow > 0 || numbers.dropped > 0))
                         say_numbers(&numbers);
                 if (kept && good && end->seen_box)
                         ctl_say("its history is run %" PRId64 " in %s", numbers.run_id, path);
+                else if (crashed)
+                        ctl_say("with --history FILE, weftctl history crash --db FILE shows all of its tasks");
         }
         history_free(history);
 }

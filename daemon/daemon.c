@@ -266,7 +266,7 @@ static void slow_cb(const struct recorder_slow *slow, void *arg)
 {
         struct daemon *daemon = arg;
         struct event event = {
-                .kind = EVENT_SLOW_STEP,
+                .kind = slow->crash ? EVENT_CRASH : EVENT_SLOW_STEP,
                 .time_ns = slow->time_ns,
                 .workload = slow->workload,
                 .instance = slow->instance,

@@ -9,6 +9,7 @@
  * from then on; the size mapped is what the header says and the file had at that moment.
  */
 
+#include "crashfile.h"
 #include "guard.h"
 #include "reader-internal.h"
 
@@ -314,8 +315,20 @@ struct reader *reader_free(struct reader *reader)
         return NULL;
 }
 
+/* The box's name with the crash file's suffix. */
+static bool crash_name(const struct reader *reader, char name[NAME_MAX + 1])
+{
+        size_t n = strlen(reader->name), suffix = strlen(BB_SUFFIX);
+
+        if (n <= suffix || n >= NAME_MAX || strcmp(reader->name + n - suffix, BB_SUFFIX) != 0)
+                return false;
+        (void)snprintf(name, NAME_MAX + 1, "%.*s" CRASH_SUFFIX, (int)(n - suffix), reader->name);
+        return true;
+}
+
 int reader_remove(struct reader *reader)
 {
+        char name[NAME_MAX + 1];
         struct stat st;
 
         /* The pid may have come round: a file of that name may by now be another worker's. */
@@ -327,7 +340,27 @@ int reader_remove(struct reader *reader)
                 return -errno;
         if (unlinkat(reader->directory, reader->name, 0) < 0 && errno != ENOENT)
                 return -errno;
+        if (crash_name(reader, name))
+                (void)unlinkat(reader->directory, name, 0); /* most have left none */
         return 0;
+}
+
+int reader_crash_file(const struct reader *reader)
+{
+        char name[NAME_MAX + 1];
+        struct stat st, box;
+        int fd;
+
+        if (!crash_name(reader, name))
+                return -ENOENT;
+        fd = openat(reader->directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+        if (fd < 0)
+                return -errno;
+        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || fstat(reader->fd, &box) < 0 || st.st_uid != box.st_uid) {
+                close(fd);
+                return -EPERM;
+        }
+        return fd;
 }
 
 const char *reader_name(const struct reader *reader)

@@ -27,6 +27,9 @@ struct reader *reader_free(struct reader *reader);
 /* Removes the file (and what it links to), if it is still the one that was opened. 0; -ESTALE: the name is another's now; … */
 int reader_remove(struct reader *reader);
 
+/* The crash file beside it (lib/crashfile.h): a descriptor for reading; -ENOENT: there is none; -EPERM: somebody else's; … */
+int reader_crash_file(const struct reader *reader);
+
 const char *reader_name(const struct reader *reader);              /* the file's name */
 const struct bb_header *reader_header(const struct reader *reader); /* a checked copy; its strings are NUL-terminated */
 

@@ -94,6 +94,7 @@ struct box *box_free(struct box *box)
         free(box->coros);
         free(box->contexts);
         step_forget(&box->seen);
+        autopsy_free(box->autopsy);
         reader_free(box->reader);
         free(box);
         return NULL;
@@ -105,6 +106,7 @@ void box_forget_store(struct box *box)
         minute_forget(box);
         memset(box->contexts, 0, BOX_N_CONTEXTS * sizeof(*box->contexts));
         box->n_unreadable = 0;
+        box->autopsy = autopsy_free(box->autopsy); /* it knows rows of the store */
         box->seen.stored = false;
         box->slow.task = 0;
 }

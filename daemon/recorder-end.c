@@ -54,7 +54,7 @@ static bool slot_makes_sense(const struct box *box, const struct bb_slot *slot, 
                slot->created_ns >= reader_header(box->reader)->created_ns;
 }
 
-static int slot_write(struct recorder *recorder, struct box *box, const struct bb_slot *slot, uint64_t died_ns)
+static int slot_write(struct recorder *recorder, struct box *box, uint32_t index, const struct bb_slot *slot, uint64_t died_ns)
 {
         char name[TEXT_SIZE], cancel[TEXT_SIZE];
         uint64_t in_state_ns = died_ns > slot->since_ns ? died_ns - slot->since_ns : 0;
@@ -84,6 +84,8 @@ static int slot_write(struct recorder *recorder, struct box *box, const struct b
         if (r >= 0)
                 r = store_task(recorder->store, &box->going, &task);
         if (r >= 0)
+                r = crash_task_write(recorder, box, index, slot, died_ns);
+        if (r >= 0)
                 recorder->n_tasks++;
         return r;
 }
@@ -105,7 +107,12 @@ int box_record_crashed(struct recorder *recorder, struct box *box)
                         box->going.last_ns = box->going.died_ns;
         }
         died_ns = died_mono_ns(box);
+        if (box->going.next_slot == 0) {
+                int r = crash_write(recorder, box);
 
+                if (r < 0)
+                        return r;
+        }
         end = box->loop.n_slots_used;
         if (end - box->going.next_slot > CRASHED_PER_TRANSACTION && end > box->going.next_slot)
                 end = box->going.next_slot + CRASHED_PER_TRANSACTION;
@@ -123,7 +130,7 @@ int box_record_crashed(struct recorder *recorder, struct box *box)
                         box->n_unreadable++;
                         continue;
                 }
-                r = slot_write(recorder, box, &slot, died_ns);
+                r = slot_write(recorder, box, box->going.next_slot, &slot, died_ns);
                 if (r < 0)
                         return r;
         }

@@ -10,6 +10,7 @@
 
 #include "recorder-internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,6 +165,23 @@ void slow_add(struct recorder *recorder, struct box *box, const struct store_slo
         store_slow_text(step->took_ns, step->delayed, step->lag_ns, told->text);
 }
 
+void crash_add(struct recorder *recorder, struct box *box, int64_t time_ns, uint64_t task, const char *task_name, const char *text, const char *detail)
+{
+        struct slow_told *told;
+
+        if (!recorder->slow_fn)
+                return;
+        if (recorder->n_slow == RECORDER_N_SLOW) { /* it is worth more than a slow step */
+                free(recorder->slow[--recorder->n_slow].name);
+                free(recorder->slow[recorder->n_slow].detail);
+                recorder->n_slow_more++;
+        }
+        told = &recorder->slow[recorder->n_slow++];
+        *told = (struct slow_told){ .crash = true, .time_ns = time_ns, .run_id = box->going.run_id, .box = box, .task = task,
+                                    .name = task_name ? strdup(task_name) : NULL, .detail = detail ? strdup(detail) : NULL };
+        snprintf(told->text, sizeof(told->text), "%s", text);
+}
+
 void slow_forget(struct recorder *recorder)
 {
         for (unsigned i = 0; i < recorder->n_slow; i++) {
@@ -181,6 +199,7 @@ void slow_tell(struct recorder *recorder)
                 const struct slow_told *told = &recorder->slow[i];
                 const struct bb_header *header = reader_header(told->box->reader);
                 const struct recorder_slow slow = {
+                        .crash = told->crash,
                         .time_ns = told->time_ns,
                         .run_id = told->run_id,
                         .workload = header->workload,

@@ -85,6 +85,7 @@ struct box {
         struct store_box at;    /* in the store */
         struct store_box going; /* as the transaction under way leaves it */
         uint64_t n_unreadable;  /* slots of a dead box that made no sense */
+        struct autopsy *autopsy; /* while its death is being written; NULL else */
         struct step_seen seen;  /* the latest report of a step in flight; a loop has one at a time */
         struct { /* the slow step recorded last: a report of it may come late */
                 uint64_t task, started_ns;
@@ -131,6 +132,7 @@ struct message {
 
 /* A slow step of the transaction under way, to be told when it is committed. */
 struct slow_told {
+        bool crash; /* no slow step: the end of the worker */
         int64_t time_ns, run_id;
         struct box *box;
         uint64_t task;
@@ -232,6 +234,9 @@ int step_record_late(struct recorder *recorder, struct box *box);
 /* A slow step was written: remembered until the commit, when slow_tell tells of it. */
 void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, const struct bb_record *record, int64_t key);
 void slow_tell(struct recorder *recorder);
+
+/* The end of a worker was written: told likewise, and a row of the view events. */
+void crash_add(struct recorder *recorder, struct box *box, int64_t time_ns, uint64_t task, const char *task_name, const char *text, const char *detail);
 void slow_forget(struct recorder *recorder);
 
 /* ---- recorder-box.c: what is in a box, as rows ---- */
@@ -257,6 +262,16 @@ int box_coro_id(struct recorder *recorder, struct box *box, uint32_t index, int6
 /* The moment of death, CLOCK_MONOTONIC. */
 uint64_t box_death_ns(const struct recorder *recorder, struct box *box);
 int box_record_crashed(struct recorder *recorder, struct box *box);
+
+/* ---- recorder-crash.c: what a dead worker was doing ---- */
+
+struct autopsy *autopsy_free(struct autopsy *autopsy);
+
+/* The death of the box's loop, whose moment is in box->going.died_ns. */
+int crash_write(struct recorder *recorder, struct box *box);
+
+/* A task that was alive, after store_task. */
+int crash_task_write(struct recorder *recorder, struct box *box, uint32_t index, const struct bb_slot *slot, uint64_t died_ns);
 
 /* ---- recorder-record.c: a record, or a live slot, as a row ---- */
 

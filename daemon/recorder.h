@@ -80,8 +80,9 @@ struct recorder_step {
 };
 void recorder_step(struct recorder *recorder, const struct recorder_step *step);
 
-/* A step over the threshold has ended, and is in the history. Texts are lent for the call. */
+/* A step over the threshold has ended, or a worker was ended by a signal; it is in the history. Texts are lent for the call. */
 struct recorder_slow {
+        bool crash;      /* a worker: task is the one that was running; 0: none was */
         int64_t time_ns; /* when it ended */
         int64_t run_id;
         const char *workload;
@@ -107,7 +108,7 @@ void recorder_stats(struct recorder *recorder, struct recorder_stats *ret_stats)
 /* Calls fn (in the recorder's thread) when a box was closed and its file removed; set before start. */
 void recorder_on_closed(struct recorder *recorder, void (*fn)(const char *box_name, void *arg), void *arg);
 
-/* Calls fn (likewise) for slow steps, after their transaction. */
+/* Calls fn (likewise) for slow steps and crashes, after their transaction. */
 void recorder_on_slow(struct recorder *recorder, void (*fn)(const struct recorder_slow *slow, void *arg), void *arg);
 
 /* Drains what there is, commits, closes the database, ends the thread. 0, or a negative errno when something could not be written. */

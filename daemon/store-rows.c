@@ -257,6 +257,10 @@ int store_task(struct store *store, struct store_box *box, const struct store_ta
         (void)store_bind_int(s, 16, task->end_context_id);
         (void)store_bind_text(s, 17, task->name);
         (void)store_bind_text(s, 18, task->cancelled);
+        (void)store_bind_text(s, 19, task->cancel_where);
+        (void)store_bind_int(s, 20, task->cancelled ? store_int(task->cancel_via) : STORE_NULL);
+        (void)store_bind_int(s, 21, task->cancelled ? task->cancel_latency_ns : STORE_NULL);
+        (void)store_bind_int(s, 22, task->cancelled ? task->cancel_swallowed : STORE_NULL);
         return keyed_insert(store, box, s, finished_ns);
 }
 

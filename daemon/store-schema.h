@@ -25,7 +25,7 @@
  */
 
 #define SCHEMA_APPLICATION_ID 0x77656674 /* "weft" */
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 #define SCHEMA_ISO(ns) \
         "strftime('%Y-%m-%dT%H:%M:%S', (" ns ") / 1000000000, 'unixepoch') || printf('.%06dZ', (" ns ") / 1000 % 1000000)"
@@ -38,6 +38,13 @@
 #define SCHEMA_TABLE_EVENTS \
         "CREATE TABLE t_events (key INTEGER PRIMARY KEY, bump INTEGER, run_id INTEGER, workload TEXT, instance INTEGER, kind TEXT, task_id TEXT," \
         " task TEXT, text TEXT, detail TEXT, context_id INTEGER);"
+
+/* t_crashed: one row beside that of t_tasks, with the same key. */
+#define SCHEMA_TABLES_CRASH \
+        "CREATE TABLE t_stacks (stack_id INTEGER PRIMARY KEY, time_ns INTEGER, place TEXT, stack TEXT);" \
+        "CREATE TABLE t_crashes (crash_id INTEGER PRIMARY KEY, box_id INTEGER, time_ns INTEGER, signal INTEGER, signal_name TEXT, reason TEXT," \
+        " thread INTEGER, running INTEGER, stack_id INTEGER, note TEXT);" \
+        "CREATE TABLE t_crashed (key INTEGER PRIMARY KEY, state TEXT, waiting_for TEXT, in_state_ns INTEGER, stack_id INTEGER);"
 
 #define SCHEMA_TABLES \
         "CREATE TABLE t_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;" \
@@ -52,10 +59,12 @@
         "CREATE INDEX t_coros_by_name ON t_coros (name, created_where, defined_where);" \
         "CREATE TABLE t_tasks (key INTEGER PRIMARY KEY, bump INTEGER, box_id INTEGER, number INTEGER, parent INTEGER, coro_id INTEGER," \
         " state INTEGER, result INTEGER, wall_ns INTEGER, busy_ns INTEGER, scheduled_ns INTEGER, start_after_ns INTEGER, steps INTEGER," \
-        " longest_step_ns INTEGER, context_id INTEGER, end_context_id INTEGER, name TEXT, cancelled TEXT);" \
+        " longest_step_ns INTEGER, context_id INTEGER, end_context_id INTEGER, name TEXT, cancelled TEXT, cancel_where TEXT," \
+        " cancel_via INTEGER, cancel_latency_ns INTEGER, cancel_swallowed INTEGER);" \
         "CREATE TABLE t_slow_steps (key INTEGER PRIMARY KEY, bump INTEGER, box_id INTEGER, number INTEGER, coro_id INTEGER, took_ns INTEGER," \
         " context_id INTEGER, name TEXT, stack TEXT, detail TEXT, delayed INTEGER, lag_ns INTEGER);" \
         SCHEMA_TABLE_EVENTS \
+        SCHEMA_TABLES_CRASH \
         "CREATE TABLE t_epochs (epoch INTEGER PRIMARY KEY, started_ns INTEGER, first_context INTEGER);" \
         "CREATE TABLE t_values (context_id INTEGER, position INTEGER, var TEXT, type TEXT, value TEXT, hash INTEGER," \
         " PRIMARY KEY (context_id, position)) WITHOUT ROWID;" \
@@ -85,6 +94,8 @@
         " t.wall_ns / 1e6 AS wall_ms, t.busy_ns / 1e6 AS busy_ms, t.scheduled_ns / 1e6 AS scheduled_ms," \
         " (t.wall_ns - t.busy_ns - t.scheduled_ns) / 1e6 AS idle_ms, t.steps AS steps, t.longest_step_ns / 1e6 AS max_step_ms," \
         " t.context_id AS context_id, t.end_context_id AS end_context_id, t.cancelled AS cancelled_by," \
+        " t.cancel_where AS cancelled_where, CASE WHEN t.cancel_via <> 0 THEN b.prefix || t.cancel_via END AS cancelled_via_id," \
+        " t.cancel_latency_ns / 1e6 AS cancel_latency_ms, t.cancel_swallowed AS cancel_swallowed," \
         " t.number AS number, b.instance AS instance, b.loop AS loop," \
         " t.key - t.bump - t.wall_ns AS created_ns, t.key - t.bump - t.wall_ns + t.start_after_ns AS started_ns, t.key AS finished_ns" \
         " FROM t_tasks AS t LEFT JOIN t_boxes AS b ON b.box_id = +t.box_id LEFT JOIN t_coros AS c ON c.coro_id = +t.coro_id" \
@@ -122,7 +133,22 @@
         " b.run_id AS run_id, b.instance AS instance, b.loop AS loop, m.spawned AS spawned, m.steps AS steps, m.minute_ns AS minute_ns" \
         " FROM t_minutes AS m LEFT JOIN t_boxes AS b ON b.box_id = +m.box_id LEFT JOIN t_coros AS c ON c.coro_id = +m.coro_id;"
 
-#define SCHEMA_VIEWS SCHEMA_VIEW_RUNS SCHEMA_VIEW_TASKS SCHEMA_VIEW_SLOW_STEPS SCHEMA_VIEW_EVENTS SCHEMA_VIEWS_SMALL SCHEMA_VIEW_MINUTES
+#define SCHEMA_VIEWS_CRASH \
+        "CREATE VIEW crashes AS SELECT b.run_id AS run_id, b.workload AS workload, " SCHEMA_ISO("x.time_ns") " AS time, x.signal AS signal," \
+        " x.signal_name AS signal_name, x.reason AS reason, x.thread AS thread, CASE WHEN x.running <> 0 THEN b.prefix || x.running END AS running_id," \
+        " s.place AS place, s.stack AS stack, x.note AS note, b.pid AS pid, b.instance AS instance, b.loop AS loop, x.time_ns AS time_ns" \
+        " FROM t_crashes AS x LEFT JOIN t_boxes AS b ON b.box_id = +x.box_id LEFT JOIN t_stacks AS s ON s.stack_id = +x.stack_id;" \
+        "CREATE VIEW crashed_tasks AS SELECT b.run_id AS run_id, b.workload AS workload, b.prefix || t.number AS id," \
+        " COALESCE(t.name, 'Task-' || t.number) AS name, c.name AS coro, c.defined_where AS defined_where, c.created_where AS created_where," \
+        " CASE WHEN t.parent <> 0 THEN b.prefix || t.parent END AS parent_id, x.state AS state, x.waiting_for AS waiting_for," \
+        " x.in_state_ns / 1e6 AS in_state_ms, s.place AS place, s.stack AS stack," \
+        " t.wall_ns / 1e6 AS wall_ms, t.busy_ns / 1e6 AS busy_ms, t.scheduled_ns / 1e6 AS scheduled_ms," \
+        " (t.wall_ns - t.busy_ns - t.scheduled_ns) / 1e6 AS idle_ms, t.steps AS steps, t.end_context_id AS context_id, t.cancelled AS cancelled_by," \
+        " t.number AS number, b.instance AS instance, b.loop AS loop, x.stack_id AS stack_id, t.key AS finished_ns" \
+        " FROM t_crashed AS x JOIN t_tasks AS t ON t.key = x.key LEFT JOIN t_boxes AS b ON b.box_id = +t.box_id" \
+        " LEFT JOIN t_coros AS c ON c.coro_id = +t.coro_id LEFT JOIN t_stacks AS s ON s.stack_id = +x.stack_id;"
+
+#define SCHEMA_VIEWS SCHEMA_VIEW_RUNS SCHEMA_VIEW_TASKS SCHEMA_VIEW_SLOW_STEPS SCHEMA_VIEW_EVENTS SCHEMA_VIEWS_CRASH SCHEMA_VIEWS_SMALL SCHEMA_VIEW_MINUTES
 
 #define SCHEMA_SQL SCHEMA_TABLES SCHEMA_VIEWS
 
@@ -132,6 +158,10 @@
                 [1] = SCHEMA_TABLE_EVENTS "ALTER TABLE t_slow_steps ADD COLUMN detail TEXT;" \
                       "ALTER TABLE t_slow_steps ADD COLUMN delayed INTEGER;" \
                       "ALTER TABLE t_slow_steps ADD COLUMN lag_ns INTEGER;", \
+                [2] = SCHEMA_TABLES_CRASH "ALTER TABLE t_tasks ADD COLUMN cancel_where TEXT;" \
+                      "ALTER TABLE t_tasks ADD COLUMN cancel_via INTEGER;" \
+                      "ALTER TABLE t_tasks ADD COLUMN cancel_latency_ns INTEGER;" \
+                      "ALTER TABLE t_tasks ADD COLUMN cancel_swallowed INTEGER;", \
         }
 
 #endif

@@ -52,10 +52,14 @@ sqlite3_stmt *store_statement(struct store *store, enum store_statement which)
                 [STORE_S_RUN_CLOSE] = "UPDATE t_runs SET ended_ns = ?2, how = ?3, exit_code = ?4, signal = ?5 WHERE run_id = ?1",
                 [STORE_S_RUN_LOST] = "UPDATE t_runs SET (how, ended_ns) = (SELECT CASE WHEN min(b.closed) = 2 THEN 1 ELSE 2 END, max(b.last_ns)"
                                      " FROM t_boxes AS b WHERE b.run_id = ?1) WHERE run_id = ?1",
-                [STORE_S_TASK] = "INSERT INTO t_tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                [STORE_S_TASK] = "INSERT INTO t_tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,"
+                                 " ?19, ?20, ?21, ?22)",
                 [STORE_S_SLOW_STEP] = "INSERT INTO t_slow_steps VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 [STORE_S_SLOW_STEP_DETAIL] = "UPDATE t_slow_steps SET stack = ?2, detail = ?3 WHERE key = ?1",
                 [STORE_S_EVENT] = "INSERT INTO t_events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                [STORE_S_STACK] = "INSERT INTO t_stacks VALUES (NULL, ?1, ?2, ?3)",
+                [STORE_S_CRASH] = "INSERT INTO t_crashes VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                [STORE_S_CRASHED] = "INSERT INTO t_crashed VALUES (?1, ?2, ?3, ?4, ?5)",
                 [STORE_S_GAP] = "INSERT INTO t_gaps VALUES (NULL, ?1, ?2, ?3, ?4)",
                 [STORE_S_AUDIT] = "INSERT INTO t_audit VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6)",
                 [STORE_S_CORO_FIND] = "SELECT coro_id FROM t_coros WHERE name = ?1 AND created_where IS ?2 AND defined_where IS ?3",

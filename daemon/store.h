@@ -94,7 +94,11 @@ struct store_task {
         uint64_t number, parent;
         int64_t coro_id;
         const char *name;      /* NULL: "Task-<number>" */
-        const char *cancelled; /* NULL: nobody asked for a cancel */
+        const char *cancelled; /* who asked for a cancel, and why; NULL: nobody */
+        const char *cancel_where;     /* from which line; NULL: from none, or not known */
+        uint64_t cancel_via;          /* the task that awaited this one and was to be cancelled; 0: this one was */
+        int64_t cancel_latency_ns;    /* until it was honoured: the first wait that returned -ECANCELED; STORE_NULL: none has */
+        bool cancel_swallowed;        /* it heard of it, and has not ended as cancelled */
         enum store_state state;
         int64_t result;        /* STORE_NULL: none */
         int64_t finished_ns;
@@ -104,6 +108,33 @@ struct store_task {
         int64_t context_id, end_context_id; /* STORE_NULL: could not be read */
 };
 int store_task(struct store *store, struct store_box *box, const struct store_task *task);
+
+/* ---- a worker that died ---- */
+
+/* One of the stacks of a death, innermost frame first, a line each; place: where it stands in the program itself. */
+int store_stack(struct store *store, int64_t time_ns, const char *place, const char *stack, int64_t *ret_stack_id);
+
+struct store_crash {
+        int64_t time_ns;
+        int64_t signal;          /* STORE_NULL: none, or not known */
+        const char *signal_name; /* NULL likewise */
+        const char *reason;      /* "address 0x0", "sent by pid 12 (uid 0)"; NULL: not known */
+        int64_t thread;          /* that got the signal; STORE_NULL: not known */
+        uint64_t running;        /* the task that was running; 0: none */
+        int64_t stack_id;        /* the thread's; STORE_NULL: not known */
+        const char *note;        /* what is missing, and why; NULL: nothing */
+};
+int store_crash(struct store *store, const struct store_box *box, const struct store_crash *crash);
+
+/* What a task that was alive was doing. */
+struct store_crashed {
+        int64_t key; /* of its row, which store_task has just made: store_box.last_key */
+        const char *state; /* "running", "scheduled", "waiting", "cancelling" */
+        const char *waiting_for; /* NULL: it did not wait */
+        uint64_t in_state_ns;
+        int64_t stack_id; /* STORE_NULL: not known */
+};
+int store_crashed(struct store *store, const struct store_crashed *task);
 
 struct store_slow_step {
         uint64_t task;

@@ -15,6 +15,7 @@
  *      unwinder-thread.c   threads that are blocked, or run
  *      unwinder-task.c     suspended tasks
  *      unwinder-groups.c   many of them
+ *      unwinder-dead.c     what a dead process has left
  */
 
 #include "unwinder.h"
@@ -23,6 +24,7 @@
 #include <gelf.h>
 #include <libelf.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -181,8 +183,10 @@ struct mapping {
 
 struct patient {
         TAILQ_ENTRY(patient) entry; /* the one used last comes first */
-        pid_t pid;
+        pid_t pid; /* 0: it is dead */
         int fd; /* of /proc/PID: no other process can come by its name */
+        bool dead;          /* there is no /proc/PID, and no memory to read */
+        int64_t started_ns; /* of a dead one: CLOCK_REALTIME */
         uint64_t looked_ns;
         struct mapping *mappings; /* sorted */
         size_t n_mappings;
@@ -195,6 +199,10 @@ struct unwinder {
         struct image *vdso;
         struct walk *walk; /* the one under way: too large for a stack */
 };
+
+/* The executable mappings of a /proc/PID/maps. 0; -ESRCH: there are none; or another negative errno. */
+int mappings_parse(FILE *file, struct mapping **ret_mappings, size_t *ret_n);
+void mappings_free(struct image_cache *cache, struct mapping *mappings, size_t n);
 
 /* What is known of a process, not older than a moment. NULL: *why says why. */
 struct patient *patient_get(struct unwinder *unwinder, pid_t pid, char why[UNWIND_WHY_MAX]);

@@ -115,7 +115,7 @@ void patient_explain(pid_t pid, int error, const char *what, char *why, size_t s
 
 /* ---- maps ---- */
 
-static void mappings_free(struct image_cache *cache, struct mapping *mappings, size_t n)
+void mappings_free(struct image_cache *cache, struct mapping *mappings, size_t n)
 {
         for (size_t i = 0; i < n; i++) {
                 image_put(cache, mappings[i].image);
@@ -158,22 +158,14 @@ static int mapping_parse(const char *line, struct mapping *ret_mapping)
         return 1;
 }
 
-/* The process's executable mappings. 0 or a negative errno. */
-static int maps_read(int directory, struct mapping **ret_mappings, size_t *ret_n)
+int mappings_parse(FILE *file, struct mapping **ret_mappings, size_t *ret_n)
 {
-        int fd = openat(directory, "maps", O_RDONLY | O_CLOEXEC), r = 0;
-        FILE *file = fd >= 0 ? fdopen(fd, "re") : NULL;
         struct mapping *mappings = NULL;
         size_t n = 0, n_allocated = 0, size = 0;
         char *line = NULL;
         ssize_t length;
+        int r = 0;
 
-        if (file == NULL) {
-                r = -errno;
-                if (fd >= 0)
-                        close(fd);
-                return r;
-        }
         errno = 0;
         while (r >= 0 && n < MAPPINGS_MAX && (length = getline(&line, &size, file)) > 0) {
                 if (line[length - 1] == '\n')
@@ -195,7 +187,6 @@ static int maps_read(int directory, struct mapping **ret_mappings, size_t *ret_n
         if (r >= 0 && n == 0) /* a zombie has none */
                 r = errno != 0 ? -errno : -ESRCH;
         free(line);
-        (void)fclose(file);
         if (r < 0) {
                 for (size_t i = 0; i < n; i++)
                         free(mappings[i].path);
@@ -205,6 +196,23 @@ static int maps_read(int directory, struct mapping **ret_mappings, size_t *ret_n
         *ret_mappings = mappings;
         *ret_n = n;
         return 0;
+}
+
+/* The process's. */
+static int maps_read(int directory, struct mapping **ret_mappings, size_t *ret_n)
+{
+        int fd = openat(directory, "maps", O_RDONLY | O_CLOEXEC), r;
+        FILE *file = fd >= 0 ? fdopen(fd, "re") : NULL;
+
+        if (file == NULL) {
+                r = -errno;
+                if (fd >= 0)
+                        close(fd);
+                return r;
+        }
+        r = mappings_parse(file, ret_mappings, ret_n);
+        (void)fclose(file);
+        return r;
 }
 
 /* ---- processes ---- */
@@ -341,6 +349,10 @@ static bool is_mapped(const struct patient *patient, const struct mapping *mappi
         const void *id;
         size_t n = image_build_id(image, &id, &address);
 
+        if (patient->dead)
+                return !mapping->deleted &&
+                       (image->inode == mapping->inode ||
+                        (int64_t)image->modified.tv_sec * 1000000000 + image->modified.tv_nsec < patient->started_ns);
         if (n > 0 && n <= sizeof(there) && address != 0)
                 return patient_read(patient->pid, bias + address, there, n) == (ssize_t)n && memcmp(there, id, n) == 0;
         return !mapping->deleted && image->inode == mapping->inode;
@@ -394,13 +406,15 @@ static void mapping_load(struct unwinder *unwinder, struct patient *patient, str
         ssize_t n;
 
         mapping->tried = true;
-        if (strcmp(mapping->path, "[vdso]") == 0) {
+        if (strcmp(mapping->path, "[vdso]") == 0 && !patient->dead) {
                 load_vdso(unwinder, patient, mapping);
                 return;
         }
         if (mapping->path[0] != '/')
                 return;
         if (!mapping->deleted && try_file(unwinder, patient, mapping, NULL))
+                return;
+        if (patient->dead)
                 return;
         /* The program's own file, though its name may have gone to another. */
         (void)snprintf(path, sizeof(path), "/proc/%d/exe", (int)patient->pid);

@@ -90,6 +90,32 @@ size_t unwinder_groups_count(const struct unwinder_groups *groups);
 /* The stack of a group's tasks. 0 or -ENOMEM. */
 int unwinder_groups_trace(struct unwinder_groups *groups, size_t index, uint64_t deadline_ns, struct stacktrace *ret_trace);
 
+/* ---- a process that has died, and left copies of its memory ---- */
+
+struct unwinder_dead;
+
+/* maps: the executable lines of its /proc/PID/maps; started_ns: CLOCK_REALTIME. 0; -ENODATA: there are none; -ENOMEM. */
+int unwinder_dead_new(const char *maps, size_t size, int64_t started_ns, struct unwinder_dead **ret_dead);
+struct unwinder_dead *unwinder_dead_free(struct unwinder *unwinder, struct unwinder_dead *dead); /* the unwinder that it was used with */
+
+struct unwinder_copy {
+        uint64_t pc;
+        bool interrupted; /* pc is where it stood, not where a call returns to */
+        const uint64_t *regs; /* by DWARF numbers */
+        uint64_t known;   /* bits: which of them count */
+        uint64_t address; /* of the copy of its stack */
+        const void *bytes;
+        size_t size;
+};
+
+/* Its stack, likewise. */
+int unwinder_dead_stack(struct unwinder *unwinder, struct unwinder_dead *dead, const struct unwinder_copy *copy, uint64_t deadline_ns,
+                        struct stacktrace *ret_trace);
+
+/* That of a task that was suspended with these. */
+int unwinder_dead_task(struct unwinder *unwinder, struct unwinder_dead *dead, uint64_t sp, uint64_t pc, uint64_t fp, const void *bytes, size_t size,
+                       uint64_t deadline_ns, struct stacktrace *ret_trace);
+
 /*
  * "FILE:LINE" where the function at address (in the file module: load bias taken off) is defined; FILE as the compiler saw it, its
  * compilation directory cut off. 0; -ENOENT: no debug info for it; -EINVAL: module is not a regular file with an absolute

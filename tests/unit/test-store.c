@@ -133,11 +133,11 @@ static void a_new_database_has_its_version_mode_and_log(void **state)
         open_store(f);
         assert_int_equal(stat(f->path, &st), 0);
         assert_int_equal(st.st_mode & 07777, 0640);
-        assert_string_equal(ask(f->path, "PRAGMA user_version"), "2");
+        assert_string_equal(ask(f->path, "PRAGMA user_version"), "3");
         assert_string_equal(ask(f->path, "PRAGMA journal_mode"), "wal");
         assert_string_equal(ask(f->path, "PRAGMA auto_vacuum"), "2");
         assert_string_equal(ask(f->path, "SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name"),
-                            "audit\ncontext_vars\ncoroutine_minutes\nevents\ngaps\nruns\nslow_steps\ntasks");
+                            "audit\ncontext_vars\ncoroutine_minutes\ncrashed_tasks\ncrashes\nevents\ngaps\nruns\nslow_steps\ntasks");
         assert_true(store_is_current(f->store));
         f->store = store_close(f->store);
         open_store(f);
@@ -190,7 +190,7 @@ static void a_newer_database_is_refused(void **state)
         open_store(f);
         f->store = store_close(f->store);
         (void)ask(f->path, "PRAGMA user_version = 9");
-        expect_refusal(f, f->path, "made by a newer weft (user_version 9, this one knows 2)");
+        expect_refusal(f, f->path, "made by a newer weft (user_version 9, this one knows 3)");
 }
 
 /* What version 1 lacked is taken out of a new file, with the views that need it. */
@@ -203,6 +203,17 @@ static void make_version_1(struct fixture *f)
         f->store = store_close(f->store);
         (void)ask(f->path, "DROP VIEW events");
         (void)ask(f->path, "DROP VIEW slow_steps");
+        (void)ask(f->path, "DROP VIEW tasks");
+        (void)ask(f->path, "DROP VIEW crashes");
+        (void)ask(f->path, "DROP VIEW crashed_tasks");
+        (void)ask(f->path, "DROP TABLE t_crashes");
+        (void)ask(f->path, "DROP TABLE t_crashed");
+        (void)ask(f->path, "DROP TABLE t_stacks");
+        (void)ask(f->path, "ALTER TABLE t_tasks DROP COLUMN cancel_where");
+        (void)ask(f->path, "ALTER TABLE t_tasks DROP COLUMN cancel_via");
+        (void)ask(f->path, "ALTER TABLE t_tasks DROP COLUMN cancel_latency_ns");
+        (void)ask(f->path, "ALTER TABLE t_tasks DROP COLUMN cancel_swallowed");
+        (void)ask(f->path, "CREATE VIEW tasks AS SELECT key AS finished_ns FROM t_tasks");
         (void)ask(f->path, "DROP TABLE t_events");
         (void)ask(f->path, "ALTER TABLE t_slow_steps DROP COLUMN detail");
         (void)ask(f->path, "ALTER TABLE t_slow_steps DROP COLUMN delayed");
@@ -218,10 +229,16 @@ static void an_older_database_is_brought_up_to_date_with_its_rows(void **state)
 
         make_version_1(f);
         open_store(f);
-        assert_string_equal(ask(f->path, "PRAGMA user_version"), "2");
+        assert_string_equal(ask(f->path, "PRAGMA user_version"), "3");
         assert_string_equal(ask(f->path, "SELECT count(*) FROM tasks"), "1");
         assert_string_equal(ask(f->path, "SELECT took_ms || ' ' || (detail IS NULL) || ' ' || (wakes_delayed IS NULL) FROM slow_steps"), "500.0 1 1");
         assert_string_equal(ask(f->path, "SELECT kind || ' ' || task_id || ' ' || text FROM events"), "slow_step w/7 took 0.500 seconds");
+        assert_string_equal(ask(f->path, "SELECT (cancelled_where IS NULL) || (cancel_latency_ms IS NULL) FROM tasks"), "11");
+        assert_string_equal(ask(f->path, "SELECT (SELECT count(*) FROM crashes) + (SELECT count(*) FROM crashed_tasks)"), "0");
+        begin(f, T0 + 1);
+        add_task(f, 8, T0 + 1, 0);
+        assert_int_equal(store_commit(f->store), 0);
+        assert_string_equal(ask(f->path, "SELECT count(*) FROM tasks"), "2");
         assert_string_equal(ask(f->path, "PRAGMA integrity_check"), "ok");
 }
 
