@@ -271,7 +271,6 @@ static void describe_box(const struct box *box, struct stacks_box *ret_box)
         ret_box->instance = box->instance;
         ret_box->loop = box->loop;
         ret_box->pid = box->pid;
-        ret_box->tid = box->tid;
 }
 
 /* Asks about the boxes in work, which it takes. */

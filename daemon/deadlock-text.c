@@ -125,7 +125,8 @@ static void put_place(FILE *file, const struct deadlock_box *box, const struct s
         struct bb_slot now;
         size_t n;
 
-        if (unwinder == NULL || unwinder_task(unwinder, box->place.pid, reader_header(box->reader)->fiber_layout, slot, deadline_ns, &trace) < 0)
+        if (unwinder == NULL || unwinder_task(unwinder, box->place.pid, reader_header(box->reader)->fiber_layout, slot,
+                                               reader_coro(box->reader, slot->coro)->function, deadline_ns, &trace) < 0)
                 return;
         n = wait_place_frames(&trace, &frames);
         if (reader_slot(box->reader, seen->slot, &now) != READER_GOOD || now.seq != seen->seq)

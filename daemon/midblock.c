@@ -169,7 +169,8 @@ static void report(struct midblock *midblock, struct watched *watched, const str
         const struct unwinder_thread thread = {.pid = watched->box->pid,
                                                .tid = loop_thread(watched->box, loop),
                                                .stack_low = step->slot.stack_low,
-                                               .stack_high = step->slot.stack_high};
+                                               .stack_high = step->slot.stack_high,
+                                               .function = reader_coro(watched->box->reader, step->slot.coro)->function};
         static const struct stacktrace none;
         struct job *job = calloc(1, sizeof(*job));
         int r;

@@ -244,6 +244,7 @@ const struct reader_coro *reader_coro(struct reader *reader, uint32_t index)
                 snprintf(known->where, sizeof(known->where), "?");
         memcpy(known->module, coro.module, sizeof(known->module));
         known->address = coro.function - coro.module_base;
+        known->function = coro.function;
         reader->coros[index] = known;
         return known;
 }

@@ -70,6 +70,7 @@ struct reader_coro {
         char where[160];  /* "file:line" */
         char module[256];
         uint64_t address; /* of the function in its file */
+        uint64_t function; /* … in the process */
 };
 const struct reader_coro *reader_coro(struct reader *reader, uint32_t index);
 

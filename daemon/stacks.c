@@ -40,13 +40,28 @@ static int say(struct stacktrace *ret_trace, const char *why)
         return 0;
 }
 
-/* The stack of the loop's thread, as that of the task that it runs. */
-static int read_running(struct unwinder *unwinder, const struct stacks_box *box, const struct bb_slot *slot, struct stacktrace *ret_trace)
+/* The thread that runs the loop; 0: not known. In a pid namespace of its own it has another number, but for the first one we know ours. */
+static pid_t loop_thread(struct reader *reader, pid_t pid)
 {
-        const struct unwinder_thread thread = {.pid = box->pid, .tid = box->tid, .stack_low = slot->stack_low, .stack_high = slot->stack_high};
+        pid_t inside = reader_header(reader)->pid;
+        struct bb_loop loop;
 
-        if (box->tid == 0)
-                return say(ret_trace, "the thread of its loop is not known: it is in a pid namespace of its own");
+        if (reader_loop(reader, &loop) < 0)
+                return 0;
+        return loop.tid == inside ? pid : inside == pid ? loop.tid : 0;
+}
+
+/* The stack of the loop's thread, as that of the task that it runs. */
+static int read_running(struct unwinder *unwinder, pid_t pid, struct reader *reader, const struct bb_slot *slot, struct stacktrace *ret_trace)
+{
+        const struct unwinder_thread thread = {.pid = pid,
+                                               .tid = loop_thread(reader, pid),
+                                               .stack_low = slot->stack_low,
+                                               .stack_high = slot->stack_high,
+                                               .function = reader_coro(reader, slot->coro)->function};
+
+        if (thread.tid == 0)
+                return say(ret_trace, "the thread of its loop is not known");
         return unwinder_thread(unwinder, &thread, UNWINDER_MAY_STOP, deadline(STACK_PATIENCE_NS), ret_trace);
 }
 
@@ -58,9 +73,10 @@ static int read_once(struct unwinder *unwinder, const struct stacks_box *box, st
         if (task->quality != READER_GOOD)
                 return say(&task->trace, task->quality == READER_TORN ? "its process is dead" : "its slot changes too fast to be read");
         if (task->slot.state == BB_TASK_RUNNING)
-                r = read_running(unwinder, box, &task->slot, &task->trace);
+                r = read_running(unwinder, box->pid, reader, &task->slot, &task->trace);
         else
-                r = unwinder_task(unwinder, box->pid, reader_header(reader)->fiber_layout, &task->slot, deadline(STACK_PATIENCE_NS), &task->trace);
+                r = unwinder_task(unwinder, box->pid, reader_header(reader)->fiber_layout, &task->slot,
+                                  reader_coro(reader, task->slot.coro)->function, deadline(STACK_PATIENCE_NS), &task->trace);
         if (r < 0)
                 return r;
         quality = reader_slot(reader, index, &after);
@@ -123,6 +139,7 @@ struct all {
         struct bb_slot slots[UNWINDER_BATCH];
         uint32_t indices[UNWINDER_BATCH];
         uint64_t tags[UNWINDER_BATCH];
+        uint64_t functions[UNWINDER_BATCH];
         unsigned n;
 };
 
@@ -133,17 +150,12 @@ static uint64_t mix_text(uint64_t hash, const char *text)
         return (hash ^ 0xff) * UINT64_C(0x100000001b3);
 }
 
-static const char *coro_name(struct all *all, const struct bb_slot *slot)
-{
-        return reader_coro(all->reader, slot->coro)->name;
-}
-
 /* What must be the same in a group, beside the stack. */
 static uint64_t tag_of(struct all *all, const struct bb_slot *slot)
 {
         uint64_t tag = mix_text(UINT64_C(0xcbf29ce484222325), all->boxes[all->box].workload);
 
-        tag = mix_text(tag, coro_name(all, slot));
+        tag = mix_text(tag, reader_coro(all->reader, slot->coro)->name) + reader_coro(all->reader, slot->coro)->address;
         tag = mix_text(tag, state_name(slot));
         return tag * 31 + (slot->state == BB_TASK_WAITING ? slot->wait : 0);
 }
@@ -166,7 +178,7 @@ static void describe(struct all *all, const struct bb_slot *slot, struct stacks_
 {
         *ret_info = (struct stacks_group){.n_tasks = 0};
         (void)snprintf(ret_info->workload, sizeof(ret_info->workload), "%s", all->boxes[all->box].workload);
-        (void)snprintf(ret_info->coro, sizeof(ret_info->coro), "%s", coro_name(all, slot));
+        (void)snprintf(ret_info->coro, sizeof(ret_info->coro), "%s", reader_coro(all->reader, slot->coro)->name);
         (void)snprintf(ret_info->state, sizeof(ret_info->state), "%s", state_name(slot));
         describe_wait(slot, ret_info->waiting_for, sizeof(ret_info->waiting_for));
 }
@@ -234,7 +246,7 @@ static int add_running(struct all *all, uint32_t index, const struct bb_slot *sl
         info = &all->running[all->n_running];
         describe(all, slot, info);
         count(all, info, slot, now_ns);
-        r = read_running(all->unwinder, &all->boxes[all->box], slot, &info->trace);
+        r = read_running(all->unwinder, all->boxes[all->box].pid, all->reader, slot, &info->trace);
         if (r < 0)
                 return r;
         if (reader_slot(all->reader, index, &after) != READER_GOOD || after.seq != slot->seq) {
@@ -268,9 +280,10 @@ static int add_alone(struct all *all, uint32_t index)
                 }
                 all->indices[0] = index;
                 all->tags[0] = tag_of(all, slot);
+                all->functions[0] = reader_coro(all->reader, slot->coro)->function;
 
                 const struct unwinder_tasks tasks = {.pid = all->boxes[all->box].pid, .fiber_layout = reader_header(all->reader)->fiber_layout,
-                                                     .n = 1, .slots = slot, .tags = all->tags, .unchanged = unchanged_cb, .arg = all};
+                                                     .n = 1, .slots = slot, .tags = all->tags, .functions = all->functions, .unchanged = unchanged_cb, .arg = all};
 
                 r = unwinder_groups_add(all->groups, &tasks, all->deadline_ns, &group);
                 if (r < 0)
@@ -287,7 +300,7 @@ static int add_alone(struct all *all, uint32_t index)
 static int flush_batch(struct all *all)
 {
         const struct unwinder_tasks tasks = {.pid = all->boxes[all->box].pid, .fiber_layout = reader_header(all->reader)->fiber_layout,
-                                             .n = all->n, .slots = all->slots, .tags = all->tags, .unchanged = unchanged_cb, .arg = all};
+                                             .n = all->n, .slots = all->slots, .tags = all->tags, .functions = all->functions, .unchanged = unchanged_cb, .arg = all};
         uint64_t now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
         int32_t groups[UNWINDER_BATCH];
         uint32_t again[UNWINDER_BATCH];
@@ -324,6 +337,7 @@ static int add_slot(struct all *all, uint32_t index)
         }
         all->indices[all->n] = index;
         all->tags[all->n] = tag_of(all, slot);
+        all->functions[all->n] = reader_coro(all->reader, slot->coro)->function;
         all->n++;
         return all->n == UNWINDER_BATCH ? flush_batch(all) : 0;
 }

@@ -20,7 +20,7 @@ struct stacks_box {
         char name[NAME_MAX + 1];
         char workload[64];
         uint32_t instance, loop;
-        pid_t pid, tid;
+        pid_t pid;
 };
 
 struct tracer_job;

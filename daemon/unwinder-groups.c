@@ -30,6 +30,7 @@ struct group {
         uint64_t tag, hash;
         struct raw_frame *frames;
         size_t n_frames;
+        struct raw_frame function; /* of the coroutine: of any of the tasks */
         char *why; /* NULL: it is whole */
 };
 
@@ -74,6 +75,7 @@ struct unwinder_groups *unwinder_groups_free(struct unwinder_groups *groups)
                         else
                                 free((char *)(uintptr_t)group->frames[j].path); /* a copy: add_frames */
                 }
+                image_put(&groups->unwinder->cache, group->function.image);
                 free(group->frames);
                 free(group->why);
         }
@@ -176,8 +178,22 @@ int unwinder_groups_trace(struct unwinder_groups *groups, size_t index, uint64_t
 {
         const struct group *group = &groups->groups[index];
 
-        return trace_make(&(struct trace_source){.frames = group->frames, .n_frames = group->n_frames, .incomplete = group->why}, deadline_ns,
+        return trace_make(&(struct trace_source){.frames = group->frames, .n_frames = group->n_frames, .function = group->function, .incomplete = group->why}, deadline_ns,
                           ret_trace);
+}
+
+/* The coroutine's function, for a group that is new. */
+static void set_function(struct unwinder_groups *groups, int32_t index, struct patient *patient, uint64_t function)
+{
+        struct group *group = &groups->groups[index];
+        struct trace_source source = {.frames = NULL};
+
+        if (group->function.image != NULL || group->n_frames == 0)
+                return;
+        trace_set_function(&source, groups->unwinder, patient, function);
+        group->function = source.function;
+        if (group->function.image != NULL)
+                group->function.image->n_refs++;
 }
 
 /* ---- reading a batch ---- */
@@ -278,6 +294,8 @@ int unwinder_groups_add(struct unwinder_groups *groups, const struct unwinder_ta
                 }
                 if (ret_groups[i] < 0)
                         return ret_groups[i];
+                if (patient != NULL)
+                        set_function(groups, ret_groups[i], patient, tasks->functions[i]);
         }
         return 0;
 }

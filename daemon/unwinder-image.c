@@ -31,7 +31,9 @@ struct cached {
         uint64_t address;
         struct row *row;
         struct places *places;
-        bool used;
+        struct tails *tails;
+        uint64_t target;
+        bool used, has_target;
 };
 
 /* ---- files ---- */
@@ -122,6 +124,7 @@ static void cached_forget(struct image *image)
         for (size_t i = 0; i < image->cached_size; i++) {
                 cfi_row_free(image->cached[i].row);
                 free(image->cached[i].places);
+                free(image->cached[i].tails);
         }
         free(image->cached);
         image->cached = NULL;
@@ -192,6 +195,40 @@ const struct places *image_places(struct image *image, uint64_t address)
         if (entry->places == NULL)
                 entry->places = places_make(image, address);
         return entry->places;
+}
+
+const struct tails *image_tails(struct image *image, uint64_t address, const struct raw_frame *to)
+{
+        const struct places *places = image_places(to->image, to->offset - (to->exact ? 0 : 1));
+        struct cached *entry = cached_get(image, address); /* after what may move it */
+
+        if (entry == NULL || places == NULL)
+                return NULL;
+        if (entry->tails == NULL || entry->tails->to != to->image || entry->tails->to_entry != places->entry) {
+                struct tails *tails = tails_make(image, address, to);
+
+                entry = cached_get(image, address);
+                if (entry == NULL) {
+                        free(tails);
+                        return NULL;
+                }
+                free(entry->tails);
+                entry->tails = tails;
+        }
+        return entry->tails;
+}
+
+uint64_t image_call_target(struct image *image, uint64_t address)
+{
+        struct cached *entry = cached_get(image, address);
+
+        if (entry == NULL)
+                return 0;
+        if (!entry->has_target) {
+                entry->target = tails_target(image, address);
+                entry->has_target = true;
+        }
+        return entry->target;
 }
 
 /* ---- images ---- */
@@ -437,7 +474,7 @@ static void load_symbols(struct image *image, Elf *elf, GElf_Word type)
         qsort(image->symbols, image->n_symbols, sizeof(*image->symbols), compare_symbols);
 }
 
-const char *image_symbol(struct image *image, uint64_t address)
+static const struct image_symbol *find_symbol(struct image *image, uint64_t address)
 {
         size_t low = 0, high;
 
@@ -461,6 +498,20 @@ const char *image_symbol(struct image *image, uint64_t address)
         /* The innermost of those that overlap is usually the last one. */
         for (size_t i = low; i > 0 && low - i < 8; i--)
                 if (address < image->symbols[i - 1].end)
-                        return image->symbols[i - 1].name;
+                        return &image->symbols[i - 1];
         return NULL;
+}
+
+const char *image_symbol(struct image *image, uint64_t address)
+{
+        const struct image_symbol *symbol = find_symbol(image, address);
+
+        return symbol != NULL ? symbol->name : NULL;
+}
+
+uint64_t image_symbol_start(struct image *image, uint64_t address)
+{
+        const struct image_symbol *symbol = find_symbol(image, address);
+
+        return symbol != NULL ? symbol->start : 0;
 }

@@ -10,6 +10,7 @@
  *      unwinder-symbols.c  names and lines of one address
  *      unwinder-patient.c  a process: which files lie where, its memory
  *      unwinder-walk.c     from frame to frame
+ *      unwinder-tails.c    functions that have ended in a jump
  *      unwinder-trace.c    what a walk found, with names
  *      unwinder-stop.c     the short stop of a thread
  *      unwinder-thread.c   threads that are blocked, or run
@@ -101,11 +102,24 @@ struct place {
 };
 
 struct places {
+        uint64_t entry; /* of the function that was not inlined; 0: unknown */
         size_t n;
         struct place items[];
 };
 
 struct cached;
+struct image;
+struct raw_frame;
+
+#define TAILS_MAX 8U
+
+/* Jumps that lead from a function to another one: the only way there is. */
+struct tails {
+        const struct image *to;
+        uint64_t to_entry;
+        unsigned n; /* 0: there is none, or more than one */
+        uint64_t addresses[TAILS_MAX]; /* behind each, outermost first */
+};
 
 struct image {
         TAILQ_ENTRY(image) entry; /* of the cache: the one used last comes first */
@@ -152,8 +166,9 @@ Dwarf *image_dwarf(struct image *image);
 /* The compilation unit that has address. */
 bool image_unit(Dwarf *dwarf, uint64_t address, Dwarf_Die *ret_unit);
 
-/* The function symbol that has address. NULL: none. */
+/* The function symbol that has address. NULL: none. Where it begins; 0: likewise. */
 const char *image_symbol(struct image *image, uint64_t address);
+uint64_t image_symbol_start(struct image *image, uint64_t address);
 
 /* What the compiler called the file: its compilation directory cut off. */
 const char *image_path_relative(Dwarf_Die *unit, const char *file);
@@ -162,10 +177,24 @@ const char *image_path_relative(Dwarf_Die *unit, const char *file);
 const struct row *image_row(struct image *image, uint64_t address);
 const struct places *image_places(struct image *image, uint64_t address);
 
+/* From the function at address to that of a frame; kept for the last frame that was asked about. */
+const struct tails *image_tails(struct image *image, uint64_t address, const struct raw_frame *to);
+
+/* Which function of the image the call that returns to address has called: its address; 0: not known. */
+uint64_t image_call_target(struct image *image, uint64_t address);
+
 /* Makes them anew; in memory of their own. */
 struct row *cfi_row_new(struct image *image, uint64_t address);
 struct row *cfi_row_free(struct row *row);
 struct places *places_make(struct image *image, uint64_t address);
+struct tails *tails_make(struct image *image, uint64_t from, const struct raw_frame *to);
+uint64_t tails_target(struct image *image, uint64_t address);
+
+/* The function, not an inlined one, that has address. */
+bool places_function(Dwarf_Die *unit, uint64_t address, Dwarf_Die *ret_function);
+
+/* Where it begins; 0: not known. */
+uint64_t function_entry(Dwarf_Die *function);
 
 /* ---- processes ---- */
 
@@ -304,10 +333,17 @@ int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *sl
 struct trace_source {
         const struct raw_frame *frames;
         size_t n_frames;
+        struct raw_frame function;        /* the coroutine's, where the stack is one's and that is known: image not NULL */
         const char *incomplete, *syscall; /* NULL: nothing */
         bool stopped;
         uint64_t stopped_ns;
 };
+
+/* The frames, and between them the functions that have ended in a jump. How many. */
+size_t tails_insert(const struct trace_source *source, uint64_t deadline_ns, struct raw_frame *frames, size_t n_max);
+
+/* Fills source->function: a coroutine's, by its address in the process (0: unknown). */
+void trace_set_function(struct trace_source *source, struct unwinder *unwinder, struct patient *patient, uint64_t function);
 
 /* 0 or -ENOMEM. */
 int trace_make(const struct trace_source *source, uint64_t deadline_ns, struct stacktrace *ret_trace);
@@ -315,7 +351,7 @@ int trace_make(const struct trace_source *source, uint64_t deadline_ns, struct s
 /* Why frames are missing, as results say it, in buffer; "": nothing is. */
 const char *walk_says(const struct walk *walk, char *buffer, size_t size);
 
-/* Of a walk that has run; source (NULL: nothing) has what the walk does not know. */
+/* Of a walk that has run; source has what the walk does not know. */
 int trace_of_walk(struct walk *walk, struct trace_source *source, struct stacktrace *ret_trace);
 
 /* A trace without frames. */

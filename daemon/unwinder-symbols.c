@@ -68,6 +68,17 @@ static bool descend(Dwarf_Die *parent, uint64_t address, unsigned depth, struct 
         return false;
 }
 
+bool places_function(Dwarf_Die *unit, uint64_t address, Dwarf_Die *ret_function)
+{
+        struct chain chain = {.n = 0};
+
+        (void)descend(unit, address, 0, &chain);
+        if (chain.n == 0)
+                return false;
+        *ret_function = chain.dies[0];
+        return true;
+}
+
 static void call_site(Dwarf_Die *unit, Dwarf_Die *inlined, const char **ret_file, unsigned *ret_line)
 {
         Dwarf_Attribute attribute;
@@ -149,6 +160,7 @@ struct places *places_make(struct image *image, uint64_t address)
         Dwarf *dwarf = image_dwarf(image);
         struct place items[INLINED_MAX];
         struct chain chain = {.n = 0};
+        struct places *places;
         unsigned n = 0;
         Dwarf_Die unit;
 
@@ -163,5 +175,10 @@ struct places *places_make(struct image *image, uint64_t address)
                 items[n++] = (struct place){.function = NULL};
         if (items[n - 1].function == NULL)
                 items[n - 1].function = image_symbol(image, address);
-        return places_copy(items, n);
+        places = places_copy(items, n);
+        if (places != NULL && chain.n > 0)
+                places->entry = function_entry(&chain.dies[0]);
+        else if (places != NULL)
+                places->entry = image_symbol_start(image, address);
+        return places;
 }

@@ -70,9 +70,11 @@ int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *sl
         return 0;
 }
 
-int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t deadline_ns, struct stacktrace *ret_trace)
+int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t function,
+                  uint64_t deadline_ns, struct stacktrace *ret_trace)
 {
         struct walk *walk = unwinder->walk;
+        struct trace_source source = {.frames = NULL};
         char why[UNWIND_WHY_MAX];
         struct patient *patient = patient_get(unwinder, pid, why);
 
@@ -80,5 +82,6 @@ int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, c
                 return trace_nothing(why, ret_trace);
         walk_begin(walk, unwinder, patient, deadline_ns);
         (void)task_walk(walk, fiber_layout, slot); /* why is in the walk */
-        return trace_of_walk(walk, NULL, ret_trace);
+        trace_set_function(&source, unwinder, patient, function);
+        return trace_of_walk(walk, &source, ret_trace);
 }

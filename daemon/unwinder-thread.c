@@ -273,11 +273,8 @@ const char *walk_says(const struct walk *walk, char *buffer, size_t size)
 
 int trace_of_walk(struct walk *walk, struct trace_source *source, struct stacktrace *ret_trace)
 {
-        struct trace_source own = {0};
         char why[UNWIND_WHY_MAX + sizeof(OUTER)];
 
-        if (source == NULL)
-                source = &own;
         source->frames = walk->frames;
         source->n_frames = walk->n_frames;
         if (walk_says(walk, why, sizeof(why))[0] != '\0')
@@ -317,5 +314,7 @@ int unwinder_thread(struct unwinder *unwinder, const struct unwinder_thread *thr
         }
         if (r == 0 && standing.number >= 0)
                 source.syscall = standing.name;
+        if (walk->n_frames > 0 && walk->limit == thread->stack_high) /* it is on the task's stack */
+                trace_set_function(&source, unwinder, patient, thread->function);
         return trace_of_walk(walk, &source, ret_trace);
 }

@@ -13,6 +13,8 @@
 #include <string.h>
 
 
+#define EXPANSION_MAX 64U /* functions without a frame, in one stack */
+
 /* The places of a frame; NULL: none are known, or there was no time to look for them. */
 static const struct places *places_of(const struct raw_frame *frame, bool in_time)
 {
@@ -93,15 +95,42 @@ static void fill(const struct trace_source *source, const struct measure *m, str
         trace->syscall = text_copy(&at, source->syscall);
 }
 
-int trace_make(const struct trace_source *source, uint64_t deadline_ns, struct stacktrace *ret_trace)
+void trace_set_function(struct trace_source *source, struct unwinder *unwinder, struct patient *patient, uint64_t function)
 {
-        struct trace_source copy = *source;
+        struct mapping *mapping = function != 0 ? patient_mapping(unwinder, patient, function) : NULL;
+
+        if (mapping != NULL && mapping->image != NULL)
+                source->function = (struct raw_frame){.ip = function, .offset = function - mapping->bias, .image = mapping->image};
+}
+
+/* With what has no frame any more, where there is time and room for that. To be freed. */
+static struct raw_frame *expand(struct trace_source *source, uint64_t deadline_ns)
+{
+        size_t n_max = source->n_frames + EXPANSION_MAX;
+        struct raw_frame *frames;
+
+        if (source->n_frames == 0 || clock_gettime_ns(CLOCK_MONOTONIC) >= deadline_ns)
+                return NULL;
+        frames = calloc(n_max, sizeof(*frames));
+        if (frames != NULL) {
+                source->n_frames = tails_insert(source, deadline_ns, frames, n_max);
+                source->frames = frames;
+        }
+        return frames;
+}
+
+int trace_make(const struct trace_source *origin, uint64_t deadline_ns, struct stacktrace *ret_trace)
+{
+        struct trace_source copy = *origin, *source = &copy;
+        struct raw_frame *expanded = expand(&copy, deadline_ns);
         struct stacktrace trace = {.stopped = source->stopped, .stopped_ns = source->stopped_ns};
         struct measure m = {.n_frames = 0};
 
         m.places = calloc(source->n_frames > 0 ? source->n_frames : 1, sizeof(const struct places *));
-        if (m.places == NULL)
+        if (m.places == NULL) {
+                free(expanded);
                 return -ENOMEM;
+        }
         measure(source, deadline_ns, &m);
         if (m.late && copy.incomplete == NULL)
                 copy.incomplete = "reading debug info took too long: some names are missing; ask again";
@@ -112,6 +141,7 @@ int trace_make(const struct trace_source *source, uint64_t deadline_ns, struct s
                 *ret_trace = trace;
         }
         free(m.places);
+        free(expanded);
         return trace.memory != NULL ? 0 : -ENOMEM;
 }
 

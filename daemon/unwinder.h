@@ -28,6 +28,7 @@ struct unwinder *unwinder_free(struct unwinder *unwinder);
 struct unwinder_thread {
         pid_t pid, tid; /* as we see them */
         uint64_t stack_low, stack_high;
+        uint64_t function; /* address of the coroutine's function whose task runs there; 0: not known, or none */
 };
 
 enum unwinder_flags {
@@ -47,10 +48,11 @@ int unwinder_thread(struct unwinder *unwinder, const struct unwinder_thread *thr
                     struct stacktrace *ret_trace);
 
 /*
- * The stack of a suspended task, by its slot (a copy) and its box's header.fiber_layout. Likewise. Whether it has run meanwhile, the slot
+ * The stack of a suspended task, by its slot (a copy), its box's header.fiber_layout, and the address of its coroutine's function (0: not known).
+ * Likewise. Whether it has run meanwhile, the slot
  * read again will say (its seq).
  */
-int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t deadline_ns,
+int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t function, uint64_t deadline_ns,
                   struct stacktrace *ret_trace);
 
 /* ---- many tasks ---- */
@@ -65,6 +67,7 @@ struct unwinder_tasks {
         unsigned n; /* UNWINDER_BATCH at most */
         const struct bb_slot *slots;
         const uint64_t *tags; /* tasks of different tags are in different groups */
+        const uint64_t *functions; /* of their coroutines, as for unwinder_task */
         /* Asked after its stack was read: has the task not run since its slot was copied? */
         bool (*unchanged)(unsigned index, void *arg);
         void *arg;

@@ -64,7 +64,7 @@ int wait_place(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, cons
 {
         const struct stack_frame *frame;
         struct stacktrace trace;
-        int r = unwinder_task(unwinder, pid, fiber_layout, slot, deadline_ns, &trace);
+        int r = unwinder_task(unwinder, pid, fiber_layout, slot, 0, deadline_ns, &trace);
 
         if (r < 0)
                 return r;

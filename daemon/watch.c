@@ -117,8 +117,6 @@ static void box_identify(const struct watch *watch, struct box *box)
         const char *workload;
 
         box->pid = owner > 0 ? owner : header->pid;
-        /* In a pid namespace of its own it calls its threads by other numbers; which one the first is, we know. */
-        box->tid = header->tid == header->pid ? box->pid : header->pid == box->pid ? header->tid : 0;
         box->loop = header->loop;
         box->created_ns = header->created_ns;
         box->ours = watch->options.identify(box->pid, &workload, &box->instance, watch->options.arg);

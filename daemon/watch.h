@@ -23,7 +23,6 @@ struct box {
         char workload[64]; /* as its supervisor says, else as it says itself */
         uint32_t instance, loop;
         pid_t pid; /* of its worker, as far as we know */
-        pid_t tid; /* of the loop's thread; 0: not known */
         bool ours; /* our supervisor started the worker */
         uint64_t created_ns;
 };

@@ -71,7 +71,6 @@ struct bb_header {
         uint32_t instance;    /* WEFT_INSTANCE, from 1 */
         uint32_t loop;        /* number of the loop in its process, from 1 */
         int32_t command_fd;   /* the worker's eventfd: write 1 to it after a command was queued */
-        int32_t tid;          /* of the loop's thread, as the worker sees it; 0: not said */
         uint64_t created_ns;  /* CLOCK_MONOTONIC */
         uint64_t created_real_ns; /* CLOCK_REALTIME at the same moment */
 

@@ -228,7 +228,6 @@ static void identify(struct bb_header *header, int command_fd)
         header->fiber_layout = FIBER_LAYOUT;
         header->uid = (uint32_t)geteuid();
         header->pid = (int32_t)getpid();
-        header->tid = (int32_t)gettid();
         header->instance = number >= 1 && number <= 1000000 ? (uint32_t)number : 1;
         header->loop = __atomic_add_fetch(&n_loops, 1, __ATOMIC_RELAXED);
         header->command_fd = command_fd;

@@ -90,6 +90,18 @@ static int goes_deep(void *arg)
         return r;
 }
 
+enum { LINE_TAILS = __LINE__ };
+NOINLINE static int tail_inner(void)
+{
+        return weft_sleep(LONG);
+}
+
+static int tail_outer(void *arg)
+{
+        (void)arg;
+        return tail_inner();
+}
+
 static int end(struct weft_task *task)
 {
         CHECK(weft_task_cancel(task, NULL) == 0);
@@ -126,11 +138,11 @@ static int run_nap(void *arg)
 
         (void)arg;
         CHECK(task != NULL);
-        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, deadline(), &trace) == 0);
+        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, 0, deadline(), &trace) == 0);
         CHECK(trace.n_frames == 0 && strcmp(trace.incomplete, "it has not begun to run") == 0);
         stacktrace_deinit(&trace);
         CHECK(weft_yield() == 0);
-        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, deadline(), &trace) == 0);
+        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, 0, deadline(), &trace) == 0);
         CHECK(trace.incomplete == NULL && trace.syscall == NULL && !trace.stopped);
         i = find(&trace, "weft_sleep");
         CHECK(i != SIZE_MAX);
@@ -147,6 +159,28 @@ static void a_suspended_task_shows_every_function_with_its_line(void **state)
         assert_int_equal(weft_run_with(run_nap, NULL, &large), 0);
 }
 
+static int run_tails(void *arg)
+{
+        struct weft_task *task = weft_spawn(tail_outer, NULL);
+        uint64_t function = (uintptr_t)tail_outer;
+        struct stacktrace trace;
+        size_t i;
+
+        (void)arg;
+        CHECK(task != NULL && weft_yield() == 0);
+        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, function, deadline(), &trace) == 0);
+        i = find(&trace, "weft_sleep");
+        CHECK(i != SIZE_MAX && is_at(&trace, i + 1, "tail_inner", LINE_TAILS + 3) && is_at(&trace, i + 2, "tail_outer", LINE_TAILS + 9));
+        stacktrace_deinit(&trace);
+        return end(task);
+}
+
+static void functions_that_have_ended_in_a_jump_are_found_where_there_is_one_way_only(void **state)
+{
+        (void)state;
+        assert_int_equal(weft_run_with(run_tails, NULL, &large), 0);
+}
+
 static int run_deep(void *arg)
 {
         struct weft_spawn_options options = {.stack_size = 1U << 20};
@@ -156,7 +190,7 @@ static int run_deep(void *arg)
 
         (void)arg;
         CHECK(weft_spawn_with(goes_deep, (void *)300, &options, &task) == 0 && weft_yield() == 0);
-        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, deadline(), &trace) == 0);
+        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, 0, deadline(), &trace) == 0);
         CHECK(trace.incomplete == NULL);
         for (size_t i = 0; i < trace.n_frames; i++)
                 n += trace.frames[i].function != NULL && strcmp(trace.frames[i].function, "recurses") == 0;
@@ -165,7 +199,7 @@ static int run_deep(void *arg)
         CHECK(end(task) == 0);
 
         CHECK(weft_spawn_with(goes_deep, (void *)2000, &options, &task) == 0 && weft_yield() == 0);
-        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, deadline(), &trace) == 0);
+        CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, 0, deadline(), &trace) == 0);
         CHECK(trace.n_frames >= 512 && strcmp(trace.incomplete, "outer frames not read: more than 512 frames") == 0);
         stacktrace_deinit(&trace);
         return end(task);
@@ -184,7 +218,7 @@ static bool says(const struct bb_slot *slot, uint32_t fiber_layout, const char *
         struct stacktrace trace;
         bool same;
 
-        if (unwinder_task(unwinder, getpid(), fiber_layout, slot, deadline(), &trace) < 0)
+        if (unwinder_task(unwinder, getpid(), fiber_layout, slot, 0, deadline(), &trace) < 0)
                 return false;
         same = trace.incomplete != NULL && strstr(trace.incomplete, why) != NULL;
         if (!same)
@@ -227,7 +261,7 @@ static void a_slot_full_of_garbage_gives_a_reason(void **state)
         struct stacktrace trace;
 
         snprintf(ended, sizeof(ended), "process %d has ended", 0x3ffffff0);
-        assert_int_equal(unwinder_task(unwinder, 0x3ffffff0, FIBER_LAYOUT, &slot, deadline(), &trace), 0);
+        assert_int_equal(unwinder_task(unwinder, 0x3ffffff0, FIBER_LAYOUT, &slot, 0, deadline(), &trace), 0);
         assert_string_equal(trace.incomplete, ended);
         stacktrace_deinit(&trace);
 }
@@ -259,7 +293,7 @@ static void stacks_of_random_words_harm_nothing(void **state)
                 }
                 words[0] = (uintptr_t)(words + 3 + words[0] % 256);
                 words[1] = code[words[1] % 5] + words[2] % 64;
-                assert_int_equal(unwinder_task(unwinder, getpid(), FIBER_LAYOUT, &slot, deadline(), &trace), 0);
+                assert_int_equal(unwinder_task(unwinder, getpid(), FIBER_LAYOUT, &slot, 0, deadline(), &trace), 0);
                 assert_true(trace.n_frames <= 512U * 32U);
                 stacktrace_deinit(&trace);
         }
@@ -291,7 +325,7 @@ static int read_groups(void *arg)
 {
         struct weft_task *tasks[N_SLEEPERS];
         const struct stacks_place place = {directory, geteuid()};
-        struct stacks_box box = {.workload = "mine", .instance = 1, .loop = 1, .pid = getpid(), .tid = gettid()};
+        struct stacks_box box = {.workload = "mine", .instance = 1, .loop = 1, .pid = getpid()};
 
         (void)arg;
         for (unsigned i = 0; i < N_SLEEPERS; i++)
@@ -353,6 +387,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_suspended_task_shows_every_function_with_its_line),
+                cmocka_unit_test(functions_that_have_ended_in_a_jump_are_found_where_there_is_one_way_only),
                 cmocka_unit_test(a_deep_stack_is_read_to_its_end_or_to_a_bound),
                 cmocka_unit_test(a_slot_full_of_garbage_gives_a_reason),
                 cmocka_unit_test(stacks_of_random_words_harm_nothing),
