@@ -230,8 +230,12 @@ void handle_run(struct weft_loop *loop, struct weft_handle *handle)
         loop->running_handle = NULL;
         if (loop->callback_error < 0)
                 report_failed_handle(handle, loop->callback_error);
-        if (took_ns >= loop_slow_ns(loop) && loop_debug(loop))
-                report_slow_handle(handle, took_ns);
+        loop->n_steps++;
+        if (took_ns >= loop_slow_ns(loop)) {
+                loop->iteration.told = true;
+                if (loop_debug(loop))
+                        report_slow_handle(handle, took_ns);
+        }
         let_go(handle);
 }
 

@@ -64,6 +64,7 @@ struct weft_loop {
         /* What every step needs. */
         struct weft_task *current;
         struct ready *ready_head, **ready_link;
+        uint64_t n_steps;     /* of tasks and callbacks */
         uint64_t loop_due_ns; /* a step that ends at or after this goes back to the loop; 0: the next one does */
         struct weft_clock clock;
         struct bb_loop *page;         /* of the box */
@@ -105,6 +106,11 @@ struct weft_loop {
         uint64_t poll_ns;        /* when the poll returned, once somebody has asked */
         uint64_t housekeeping_due_ns;
         bool trimming; /* stacks' memory is being given back, a little at each poll */
+        struct {
+                uint64_t since_ns, until_ns;
+                uint64_t n_steps, slow_steps; /* when it began */
+                bool told; /* something of it was in the log: that took time, too, or was why */
+        } iteration; /* what runs between two polls */
         int command_fd;
         uint64_t commands_done;
 
@@ -266,6 +272,7 @@ void report_destroyed(struct weft_loop *loop, struct weft_task *task);
 void report_never_ran(const struct weft_task *task);
 void report_leftover(struct weft_loop *loop, struct weft_task *task);
 void report_failed_handle(struct weft_handle *handle, int error);
+void report_iteration(const struct weft_loop *loop);
 void report_slow_handle(struct weft_handle *handle, uint64_t took_ns);
 size_t loop_repr(struct weft_loop *loop, char *buffer, size_t size);
 

@@ -227,10 +227,28 @@ void loop_update_careful(struct weft_loop *loop)
         loop->careful = debug || loop->closing || loop->outside;
 }
 
+static void iteration_begins(struct weft_loop *loop, uint64_t now_ns)
+{
+        loop->iteration.since_ns = loop->iteration.until_ns = now_ns;
+        loop->iteration.n_steps = loop->n_steps;
+        loop->iteration.slow_steps = loop->page->slow_steps;
+        loop->iteration.told = false;
+}
+
+/* One over the threshold though none of its steps was: nothing else would tell. */
+static void iteration_ends(struct weft_loop *loop)
+{
+        if (__builtin_expect(loop->iteration.until_ns - loop->iteration.since_ns < loop_slow_ns(loop), 1))
+                return;
+        if (loop->iteration.slow_steps == loop->page->slow_steps && !loop->iteration.told)
+                report_iteration(loop);
+}
+
 static void before_poll(struct weft_loop *loop)
 {
         struct bb_loop *page = loop->box->loop;
 
+        iteration_ends(loop);
         box_release(loop->box);
         publish_debug(loop);
         BB_STORE(page->iterations, page->iterations + 1);
@@ -251,6 +269,7 @@ static void after_poll(struct weft_loop *loop)
         housekeep(loop, now_ns);
         BB_STORE(page->now_ns, now_ns);
         loop->loop_due_ns = now_ns + LOOP_POLL_INTERVAL_NS;
+        iteration_begins(loop, now_ns);
 }
 
 static void loop_poll(struct weft_loop *loop)
@@ -273,7 +292,8 @@ static void run_ready(struct weft_loop *loop, const struct weft_task *until)
                 else
                         task_run(loop, (struct weft_task *)ready);
                 report_pending(loop);
-                if (loop_now(loop) >= loop->loop_due_ns)
+                loop->iteration.until_ns = loop_now(loop);
+                if (loop->iteration.until_ns >= loop->loop_due_ns)
                         break;
         }
 }
@@ -281,7 +301,8 @@ static void run_ready(struct weft_loop *loop, const struct weft_task *until)
 void loop_run_until_done(struct weft_loop *loop, struct weft_task *task)
 {
         BB_STORE(loop->box->loop->state, BB_LOOP_RUNNING);
-        loop->loop_due_ns = loop_now(loop) + LOOP_POLL_INTERVAL_NS;
+        iteration_begins(loop, loop_now(loop));
+        loop->loop_due_ns = loop->iteration.since_ns + LOOP_POLL_INTERVAL_NS;
         while (!task->done && !loop->stopping) {
                 run_ready(loop, task);
                 if (!task->done && !loop->stopping)

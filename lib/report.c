@@ -284,8 +284,16 @@ void report_leftover(struct weft_loop *loop, struct weft_task *task)
         task->retrieved = true;
 }
 
+void report_iteration(const struct weft_loop *loop)
+{
+        log_info("Iteration took %.3f seconds: %llu steps", seconds(loop->iteration.until_ns - loop->iteration.since_ns),
+                 (unsigned long long)(loop->n_steps - loop->iteration.n_steps));
+}
+
 void report_pending(struct weft_loop *loop)
 {
+        if (loop->slow_task != NULL || loop->unretrieved != NULL)
+                loop->iteration.told = true;
         if (loop->slow_task != NULL) {
                 struct weft_task *task = loop->slow_task;
 

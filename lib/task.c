@@ -42,6 +42,7 @@ static inline __attribute__((always_inline)) void step_begin(struct weft_loop *l
         seq_close(&slot->seq, odd);
         BB_STORE(loop->page->current, box_slot_index(loop->box, slot) + 1);
         loop->current = task;
+        loop->n_steps++;
         weft__user = &task->co->user;
 }
 

@@ -117,6 +117,46 @@ static void executing_handle_took_seconds(void **state)
         assert_logged_seconds(expected, 0.002);
 }
 
+static int steps_twice(void *arg)
+{
+        uint64_t give_up_ns = weft_time() + WEFT_SECONDS(20);
+
+        /* The first step ends just before a poll is due, the second is under the threshold, but not both together. */
+        while (strstr(logged.text, "20 Iteration took ") == NULL && weft_time() < give_up_ns) {
+                spin(*(const uint64_t *)arg);
+                CHECK(weft_yield() == 0);
+        }
+        return 0;
+}
+
+static int makes_long_iterations(void *arg)
+{
+        static const uint64_t first_ns = WEFT_MICROSECONDS(80), second_ns = WEFT_MICROSECONDS(9950);
+        struct weft_task *tasks[2];
+
+        (void)arg;
+        CHECK(weft_set_slow_threshold(WEFT_MILLISECONDS(10)) == 0);
+        tasks[0] = weft_spawn(steps_twice, (void *)(uintptr_t)&first_ns);
+        tasks[1] = weft_spawn(steps_twice, (void *)(uintptr_t)&second_ns);
+        return weft_gather(tasks, 2, 0, NULL);
+}
+
+static void iteration_took_seconds(void **state)
+{
+        unsigned n_steps = 0;
+        double seconds = 0;
+        const char *at;
+        int end = 0;
+
+        (void)state;
+        run_logged(makes_long_iterations, NULL, WEFT_OFF); /* no message of debug mode */
+        at = strstr(logged.text, "20 Iteration took 0.01");
+        assert_non_null(at);
+        assert_int_equal(sscanf(at, "20 Iteration took %lf seconds: %u steps\n%n", &seconds, &n_steps, &end), 2);
+        assert_true(end > 0 && seconds >= 0.010);
+        assert_in_range(n_steps, 2, 3);
+}
+
 static void without_debug_mode_nothing_slow_is_told(void **state)
 {
         (void)state;
@@ -467,6 +507,7 @@ int main(void)
                 cmocka_unit_test(close_the_loop),
                 cmocka_unit_test(executing_task_took_seconds),
                 cmocka_unit_test(executing_handle_took_seconds),
+                cmocka_unit_test(iteration_took_seconds),
                 cmocka_unit_test(without_debug_mode_nothing_slow_is_told),
                 cmocka_unit_test(task_exception_was_never_retrieved),
                 cmocka_unit_test(object_created_at_most_recent_call_last),
