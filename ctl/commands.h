@@ -23,6 +23,7 @@ extern const struct ctl_command cmd_tasks_cancel;
 extern const struct ctl_command cmd_tasks_list;
 extern const struct ctl_command cmd_tasks_show;
 extern const struct ctl_command cmd_tasks_stack;
+extern const struct ctl_command cmd_tasks_tree;
 extern const struct ctl_command cmd_workloads_list;
 extern const struct ctl_command cmd_workloads_restart;
 extern const struct ctl_command cmd_workloads_start;

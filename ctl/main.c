@@ -19,6 +19,7 @@ static const struct ctl_command *const commands[] = {
         &cmd_tasks_list,
         &cmd_tasks_show,
         &cmd_tasks_stack,
+        &cmd_tasks_tree,
         &cmd_tasks_cancel,
         &cmd_context_show,
         &cmd_set_debug,

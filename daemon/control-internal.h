@@ -57,6 +57,7 @@ void control_list_tasks(struct varlink_call *call, void *arg);
 void control_list_workloads(struct varlink_call *call, void *arg);
 void control_set_debug(struct varlink_call *call, void *arg);
 void control_status(struct varlink_call *call, void *arg);
+void control_task_tree(struct varlink_call *call, void *arg);
 
 /* Wakes those who follow the events; arg: the control. */
 void control_events_added(void *arg);

@@ -16,7 +16,6 @@
 #include "watch.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,11 +29,8 @@ struct list {
         char *variable;                      /* of `where`; NULL: any */
         const char *value;                   /* in it */
 
-        struct box place; /* of the cursor: name and reader do not count */
-        char place_name[NAME_MAX + 1];
-        bool begun;              /* a box was chosen */
-        bool through;            /* … and is done with */
-        uint32_t index, n_slots; /* in it */
+        struct watch_cursor cursor;
+        uint32_t index, n_slots; /* in its box */
         char prefix[TASK_ID_SIZE - NUMBER_TEXT_SIZE];
 
         struct evbuffer *gathered; /* NULL: streams */
@@ -60,12 +56,6 @@ static void list_enter(struct list *list, const struct box *box)
 {
         struct bb_loop loop;
 
-        list->place = *box;
-        list->place.reader = NULL;
-        (void)snprintf(list->place_name, sizeof(list->place_name), "%s", box->name);
-        list->place.name = list->place_name;
-        list->begun = true;
-        list->through = false;
         list->index = 0;
         list->n_slots = 0;
         if ((list->workload == NULL || strcmp(list->workload, box->workload) == 0) &&
@@ -80,19 +70,12 @@ static void list_enter(struct list *list, const struct box *box)
 /* The box to go on with; NULL: there is none left. */
 static const struct box *list_box(struct list *list)
 {
-        const struct watch *watch = list->control->options.watch;
+        bool is_new;
+        const struct box *box = watch_next(list->control->options.watch, &list->cursor, &is_new);
 
-        for (size_t i = 0; i < watch_n_boxes(watch); i++) {
-                const struct box *box = watch_box(watch, i);
-                int order = list->begun ? box_compare(box, &list->place) : 1;
-
-                if (order < 0 || (order == 0 && list->through))
-                        continue;
-                if (order > 0)
-                        list_enter(list, box);
-                return box;
-        }
-        return NULL;
+        if (box != NULL && is_new)
+                list_enter(list, box);
+        return box;
 }
 
 /* ---- filters ---- */
@@ -204,7 +187,7 @@ static void list_step(struct varlink_call *call, void *state)
                         if (!list_slot(call, list, box))
                                 return;
                 }
-                list->through = true;
+                list->cursor.through = true;
         }
         list_end(call, list);
 }

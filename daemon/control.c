@@ -290,6 +290,7 @@ void control_set_debug(struct varlink_call *call, void *arg)
 static const struct varlink_method methods[] = {
         {"Status", 0, control_status},
         {"ListTasks", 0, control_list_tasks},
+        {"TaskTree", VARLINK_NEEDS_MORE, control_task_tree},
         {"GetTask", 0, control_get_task},
         {"GetContext", 0, control_get_context},
         {"GetStack", 0, control_get_stack},

@@ -220,6 +220,28 @@ const struct box *watch_box(const struct watch *watch, size_t index)
         return watch->boxes[index];
 }
 
+const struct box *watch_next(const struct watch *watch, struct watch_cursor *cursor, bool *ret_new)
+{
+        for (size_t i = 0; i < watch->n_boxes; i++) {
+                const struct box *box = watch->boxes[i];
+                int order = cursor->begun ? box_compare(box, &cursor->place) : 1;
+
+                if (order < 0 || (order == 0 && cursor->through))
+                        continue;
+                *ret_new = order > 0;
+                if (order > 0) {
+                        cursor->place = *box;
+                        cursor->place.reader = NULL;
+                        (void)snprintf(cursor->name, sizeof(cursor->name), "%s", box->name);
+                        cursor->place.name = cursor->name;
+                        cursor->begun = true;
+                        cursor->through = false;
+                }
+                return box;
+        }
+        return NULL;
+}
+
 /* ---- the directory ---- */
 
 int watch_scan(struct watch *watch)

@@ -59,6 +59,19 @@ void watch_tidy(struct watch *watch);
 size_t watch_n_boxes(const struct watch *watch);
 const struct box *watch_box(const struct watch *watch, size_t index);
 
+/*
+ * A place in that order, for who goes from box to box while boxes come and go. Begins as zeros.
+ */
+struct watch_cursor {
+        struct box place; /* name and reader do not count */
+        char name[256];
+        bool begun;
+        bool through; /* set by who goes: this box is done with */
+};
+
+/* The box to go on with: the same one until it is done with, or away. *ret_new: it is not the same. NULL: there is none left. */
+const struct box *watch_next(const struct watch *watch, struct watch_cursor *cursor, bool *ret_new);
+
 /* Negative, 0 or positive as in strcmp: the order above. */
 int box_compare(const struct box *a, const struct box *b);
 

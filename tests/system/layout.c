@@ -10,5 +10,8 @@ int main(void)
 {
         printf("pid %zu\n", offsetof(struct bb_header, pid));
         printf("ring_dropped %zu\n", BB_LOOP_OFFSET + offsetof(struct bb_loop, ring_dropped));
+        printf("slots_offset %zu\n", offsetof(struct bb_header, slots_offset));
+        printf("slot %zu\n", sizeof(struct bb_slot));
+        printf("wait_owner %zu\n", offsetof(struct bb_slot, wait_owner)); /* in a slot */
         return 0;
 }
