@@ -212,7 +212,7 @@ static void rehearse_run(struct unwinder *unwinder, const struct tracer_job *job
         if (unwinder_thread(unwinder, &rehearsal->thread, 0, deadline_ns, &trace) == 0)
                 stacktrace_deinit(&trace);
         if (rehearsal->slot.number != 0 && !tracer_job_is_cancelled(job) &&
-            unwinder_task(unwinder, rehearsal->thread.pid, rehearsal->fiber_layout, &rehearsal->slot, deadline_ns, &trace) == 0)
+            unwinder_task(unwinder, rehearsal->thread.pid, rehearsal->fiber_layout, &rehearsal->slot, rehearsal->thread.function, deadline_ns, &trace) == 0)
                 stacktrace_deinit(&trace);
 }
 
