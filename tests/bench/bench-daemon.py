@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """What a list of 100 000 live tasks costs, weftctl and weftd together, and what the workload feels of it."""
 
+import json
 import os
 import statistics
 import struct
@@ -48,12 +49,46 @@ def bench_list():
                 file.write(output)
             base = statistics.median(timed("sh", "-c", f"cat {copy} | cat") for _ in range(7))
             table = statistics.median(timed(*command) for _ in range(7))
-            json = statistics.median(timed(*command, "--json") for _ in range(7))
+            lines = statistics.median(timed(*command, "--json") for _ in range(7))
             line("tasks_list_100k", table, "s", table / base, "the same bytes through a pipe by cat")
-            line("tasks_list_json_100k", json, "s", json / base, "the same bytes through a pipe by cat")
+            line("tasks_list_json_100k", lines, "s", lines / base, "the same bytes through a pipe by cat")
             quiet = worst_delay(shared, lambda: time.sleep(2))
             busy = worst_delay(shared, lambda: [timed(*command) for _ in range(5)])
             line("list_worst_delay", busy, "ms", busy / max(quiet, 0.001), "the worst delay with nobody listing")
 
 
+def steps(path):
+    with open(path, "rb") as file:
+        file.seek(8)
+        return struct.unpack("d", file.read(8))[0]
+
+
+def speed(path, what):
+    """Steps a second of the busy workload while what() runs."""
+    start, before = time.monotonic(), steps(path)
+    what()
+    return (steps(path) - before) / (time.monotonic() - start)
+
+
+def bench_stacks():
+    with tempfile.TemporaryDirectory(prefix="weft-bench-") as directory:
+        shared = os.path.join(directory, "count")
+        config = workload("sleepers", program("tests/bench/sleepers"), N_SLEEPERS, shared, "busy")
+        with Weftd(config) as weftd:
+            wait_until(lambda: weftd.json("status")[0]["loops"] and weftd.json("status")[0]["loops"][0]["live"] > N_SLEEPERS,
+                       "all tasks live", 60)
+            command = [program("weftctl"), "-s", weftd.socket, "tasks", "stack", "--all"]
+            listed = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True).stdout
+            assert any(json.loads(group)["tasks"] == N_SLEEPERS for group in listed.splitlines())
+            took = statistics.median(timed(*command) for _ in range(5))
+            line("stack_all_100k", took, "s", took / 10, "10 s; must be <= 10", took <= 10)
+            ratios = []
+            for _ in range(5):
+                quiet = speed(shared, lambda: time.sleep(0.5))
+                ratios.append(speed(shared, lambda: [timed(*command) for _ in range(3)]) / quiet)
+            ratio = statistics.median(ratios)
+            line("stack_all_100k_worker", ratio * 100, "%", ratio, "its speed with nobody asking; must be >= 90", ratio >= 0.9)
+
+
 bench_list()
+bench_stacks()
