@@ -17,7 +17,6 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define BUFFER_SIZE 2048
@@ -150,17 +149,6 @@ static void connections_end(struct server *server)
         }
 }
 
-/* A descriptor per connection: the soft limit of 1024 is for programs that use select. */
-static void raise_limit(void)
-{
-        struct rlimit limit;
-
-        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-                limit.rlim_cur = limit.rlim_max;
-                (void)setrlimit(RLIMIT_NOFILE, &limit); /* without it there are fewer connections, that is all */
-        }
-}
-
 static int run(const char *listen_address)
 {
         struct server server = {.connections = LIST_HEAD_INITIALIZER(server.connections)};
@@ -169,7 +157,7 @@ static int run(const char *listen_address)
         char text[PEER_SIZE];
         int r;
 
-        raise_limit();
+        raise_descriptor_limit();
         server.fd = weft_listen_tcp(listen_address);
         if (server.fd < 0) {
                 fprintf(stderr, "echo: --listen %s: %s\n", listen_address,

@@ -3,7 +3,7 @@
 #define WEFT_WORKLOADS_OPTIONS_H
 
 /*
- * How the demo workloads read numbers from their command lines, and what they say of bad ones. A header and no module:
+ * How the demo workloads read numbers from their command lines, what they say of bad ones, and a limit. A header and no module:
  * each workload is one source, built as a program and as a shared object.
  */
 
@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 /* What weft_main returns for bad usage: a result that is no error becomes the process's exit status. */
 #define EXIT_USAGE 2
@@ -46,6 +47,17 @@ static inline bool option_count(const char *program, const char *option, const c
         }
         *ret_count = (unsigned)n;
         return true;
+}
+
+/* A descriptor per connection: the soft limit of 1024 is for programs that use select. */
+static inline void raise_descriptor_limit(void)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+                limit.rlim_cur = limit.rlim_max;
+                (void)setrlimit(RLIMIT_NOFILE, &limit); /* without it there are fewer connections, that is all */
+        }
 }
 
 static inline int option_usage(const char *program)

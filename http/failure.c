@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests that evhttp refuses by itself: malformed ones, too long ones, methods that it does not know.
+ *
+ * libevent 2.1 calls nobody for those: it answers in HTML, with 400 also where the line or the headers are too long, and with
+ * "HTTP/0.0 0" where it understood nothing. What was wrong is told by how many bytes had come of what; its reply, still in
+ * the output buffer, is taken out again, and one in our form is put in.
+ */
+
+#include "internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int http_failure_status(const struct http_connection *connection, int said)
+{
+        const struct weft_http_options *options = &connection->server->options;
+
+        if (said == 413 || said == 417 || said == 501)
+                return said;
+        if (said == 0)
+                return 501; /* a method that is none of HTTP's */
+        if (connection->line_bytes > options->max_uri_bytes && connection->line_bytes > options->max_header_bytes)
+                return 414;
+        if (connection->request_bytes > options->max_header_bytes)
+                return connection->line_bytes == 0 ? 414 : 431;
+        return 400;
+}
+
+size_t http_failure_text(int status, char *buffer, size_t size)
+{
+        char body[128];
+        int n = snprintf(body, sizeof(body), "{\"detail\":\"%s\"}", http_phrase(status));
+
+        n = snprintf(buffer, size,
+                     "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+                     status, http_phrase(status), n, body);
+        return (size_t)n < size ? (size_t)n : size - 1;
+}
+
+void http_failure_replace(struct http_connection *connection)
+{
+        struct evbuffer *output = bufferevent_get_output(connection->bev);
+        char text[512];
+        size_t length = http_failure_text(connection->doom, text, sizeof(text));
+
+        /* A bufferevent keeps the front of its output to itself, lest bytes go that it has half written. None of these has gone. */
+        (void)evbuffer_unfreeze(output, 1);
+        (void)evbuffer_drain(output, evbuffer_get_length(output));
+        (void)evbuffer_freeze(output, 1);
+        if (evbuffer_add(output, text, length) < 0)
+                http_connection_close(connection);
+        else
+                http_connection_failed(connection, length);
+}
