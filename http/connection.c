@@ -23,6 +23,7 @@
 
 #define WATCH_NS 20000000U
 #define REST_S 1
+#define READ_BYTES 65536U /* at once */
 #define READ_AHEAD_BYTES 65536U /* of requests behind the one that is handled */
 
 /* ---- turns ---- */
@@ -54,7 +55,8 @@ static void forget_bytes(struct http_connection *connection)
 {
         connection->server->buffered_bytes -= connection->request_bytes;
         connection->request_bytes = 0;
-        connection->line_bytes = 0;
+        connection->line_bytes = connection->last_bytes = 0;
+        connection->headers_read = connection->chunked = false;
 }
 
 /* To be ended with that status, from attend_cb: not under the feet of evhttp, whose callback this is called from. */
@@ -68,6 +70,21 @@ static void doom(struct http_connection *connection, int status)
         event_active(connection->server->attend_event, EV_TIMEOUT, 0);
 }
 
+/*
+ * evhttp has taken n bytes: it takes lines, then their ends. The first ones are the request's first line; two ends without a
+ * line between them are the end of the headers; what is taken behind that before there is a request are chunks.
+ */
+static void note_read(struct http_connection *connection, size_t n)
+{
+        if (connection->line_bytes == 0)
+                connection->line_bytes = n;
+        else if (connection->headers_read)
+                connection->chunked = true;
+        else if (n <= 2 && connection->last_bytes == n)
+                connection->headers_read = true;
+        connection->last_bytes = n;
+}
+
 static void input_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *arg)
 {
         struct http_connection *connection = arg;
@@ -78,8 +95,8 @@ static void input_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
                 set_turn(connection, HTTP_READING);
         if (connection->turn != HTTP_READING)
                 return;
-        if (info->n_deleted > 0 && connection->line_bytes == 0)
-                connection->line_bytes = info->n_deleted;
+        if (info->n_deleted > 0)
+                note_read(connection, info->n_deleted);
         if (info->n_added == 0)
                 return;
         count_bytes(connection, info->n_added);
@@ -91,13 +108,17 @@ static void input_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
 static void output_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *arg)
 {
         struct http_connection *connection = arg;
+        struct evbuffer_iovec pieces[4] = {{0}};
         char text[16] = {0};
-        int status;
+        int status, n;
 
         if (info->n_added == 0 || (connection->turn != HTTP_READING && connection->turn != HTTP_IDLE))
                 return;
-        (void)evbuffer_copyout(buffer, text, sizeof(text) - 1);
-        status = text[0] == 'H' ? atoi(text + strcspn(text, " ")) : 0;
+        n = evbuffer_peek(buffer, -1, NULL, pieces, 4); /* (copyout does not go with the freezing of bufferevents) */
+        for (int i = 0; i < n && i < 4 && text[0] == '\0'; i++) /* what was drained may leave empty pieces */
+                if (pieces[i].iov_len >= sizeof(text))
+                        memcpy(text, pieces[i].iov_base, sizeof(text) - 1);
+        status = atoi(text + strcspn(text, " "));
         if (status == 100)
                 return;
         set_turn(connection, HTTP_FAILED);
@@ -333,6 +354,7 @@ static void adopt(struct http_connection *connection)
         server->by_fd[connection->fd] = connection;
         (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a Unix socket has none */
         bufferevent_setwatermark(connection->bev, EV_READ, 0, http_after(options->max_body_bytes, options->max_header_bytes + READ_AHEAD_BYTES));
+        (void)bufferevent_set_max_single_read(connection->bev, READ_BYTES);
         evhttp_connection_set_closecb(evcon, close_cb, connection);
         (void)bufferevent_decref(connection->bev);
         TAILQ_INSERT_TAIL(&server->connections, connection, link);
@@ -361,7 +383,7 @@ static void end_doomed(struct http_connection *connection)
         if (connection->turn != HTTP_READING && connection->turn != HTTP_IDLE)
                 return;
         connection->server->stats.rejected++;
-        length = http_failure_text(connection->doom, text, sizeof(text));
+        length = http_failure_text(connection->doom, NULL, text, sizeof(text));
         if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
                 (void)!send(connection->fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
         set_turn(connection, HTTP_FAILED); /* so that it lingers */

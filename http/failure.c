@@ -12,10 +12,18 @@
 #include <stdio.h>
 #include <string.h>
 
+/* A chunk that evhttp did not take, well before the limit: it says no more than that. */
+static bool is_early_chunk(const struct http_connection *connection)
+{
+        return connection->chunked && connection->request_bytes < connection->server->options.max_body_bytes / 2;
+}
+
 int http_failure_status(const struct http_connection *connection, int said)
 {
         const struct weft_http_options *options = &connection->server->options;
 
+        if (said == 413 && is_early_chunk(connection))
+                return 400;
         if (said == 413 || said == 417 || said == 501)
                 return said;
         if (said == 0)
@@ -27,10 +35,10 @@ int http_failure_status(const struct http_connection *connection, int said)
         return 400;
 }
 
-size_t http_failure_text(int status, char *buffer, size_t size)
+size_t http_failure_text(int status, const char *detail, char *buffer, size_t size)
 {
         char body[128];
-        int n = snprintf(body, sizeof(body), "{\"detail\":\"%s\"}", http_phrase(status));
+        int n = snprintf(body, sizeof(body), "{\"detail\":\"%s\"}", detail != NULL ? detail : http_phrase(status));
 
         n = snprintf(buffer, size,
                      "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
@@ -42,7 +50,8 @@ void http_failure_replace(struct http_connection *connection)
 {
         struct evbuffer *output = bufferevent_get_output(connection->bev);
         char text[512];
-        size_t length = http_failure_text(connection->doom, text, sizeof(text));
+        const char *detail = is_early_chunk(connection) ? "A chunk is malformed, or too large" : NULL;
+        size_t length = http_failure_text(connection->doom, detail, text, sizeof(text));
 
         /* A bufferevent keeps the front of its output to itself, lest bytes go that it has half written. None of these has gone. */
         (void)evbuffer_unfreeze(output, 1);

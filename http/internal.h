@@ -159,6 +159,9 @@ struct http_connection {
         uint64_t since_ns; /* the turn */
         size_t request_bytes; /* that have come of the request */
         size_t line_bytes;    /* of its first line, once that is read; 0: not yet */
+        size_t last_bytes;    /* that evhttp has taken at last */
+        bool headers_read;    /* all of them */
+        bool chunked;         /* evhttp takes chunks */
         size_t reply_bytes;   /* that were unsent when the reply was complete */
         size_t unsent_bytes;  /* of the reply, when it was looked at last */
         uint64_t progress_ns; /* when there were fewer than before */
@@ -206,8 +209,8 @@ uint64_t http_after(uint64_t ns, uint64_t more_ns); /* the sum, or the end of ti
 int http_failure_status(const struct http_connection *connection, int said);
 void http_failure_replace(struct http_connection *connection);
 
-/* A whole reply as text, for who cannot go through evhttp; its length. */
-size_t http_failure_text(int status, char *buffer, size_t size);
+/* A whole reply as text, for who cannot go through evhttp; its length. detail may be NULL. */
+size_t http_failure_text(int status, const char *detail, char *buffer, size_t size);
 
 /* ---- linger.c ---- */
 

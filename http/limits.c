@@ -48,7 +48,7 @@ static void check_reading(struct http_connection *connection, uint64_t age_ns)
         if (age_ns <= allowance(&server->options, server->options.read_timeout_ns, connection->request_bytes))
                 return;
         server->stats.rejected++;
-        length = http_failure_text(408, text, sizeof(text));
+        length = http_failure_text(408, NULL, text, sizeof(text));
         if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
                 (void)!send(connection->fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
         http_connection_close(connection);

@@ -39,7 +39,7 @@ only_in() { # HEADERS-REGEX FILES-REGEX DIRECTORY...
         includes "$@" | grep -E "(:$headers|no include)" | grep -vE "^($files):"
 }
 
-echo 1..8
+echo 1..11
 result "ctl/ includes nothing from daemon/" "$(reaching_into ctl daemon)"
 result "lib/ includes nothing from daemon/" "$(reaching_into lib daemon)"
 result "lib/ includes nothing from ctl/" "$(reaching_into lib ctl)"
@@ -51,6 +51,22 @@ result "<elfutils/...> is for the unwinder and lib/symbols*.c only" \
         "$(only_in '<(elfutils/|dwarf|libelf|gelf)' 'daemon/unwind[^/:]*|lib/symbols[^/:]*' lib daemon ctl)"
 result "<event2/...> in lib/ is for the loop's and the waits' files only" \
         "$(only_in '<event2?[/.]' 'lib/(fd|io|loop|poll|signal|wait)[^/:]*' lib)"
+
+result "http/ includes libweft's public headers, evhttp and jansson, and nothing of lib/, daemon/ or ctl/" \
+        "$(includes http | grep -E ':(".*"|<(weft/|event2?[/.]|jansson|sqlite3|elfutils/|dwarf|systemd/|.*weftd).*>)$' |
+                grep -vE ':("internal\.h"|<weft/(base|http|weft)\.h>|<event2/[a-z_]+\.h>|<jansson\.h>)$'
+                reaching_into http daemon; reaching_into http ctl)"
+result "nothing but the demo workloads is built on http/" "$(includes lib ctl daemon | grep -E ':<weft/http' | grep -v '^daemon/workloads/')"
+
+http=$builddir/.libs/libweft-http.so
+if [ -f "$http" ]; then
+        exported=$(${NM:-nm} -D --defined-only --format=posix "$http" | awk '{ print $1 }')
+        bad=$(grep -vE '^(weft_http_[a-z]|__(asan|odr_asan|ubsan|tsan|sancov|start|stop)_)' <<<"$exported")
+        grep -q '^weft_http_serve$' <<<"$exported" || bad+=" weft_http_serve is missing"
+else
+        bad="$http is not there"
+fi
+result "libweft-http exports weft_http_* only" "$bad"
 
 library=$builddir/.libs/libweft.so
 if [ -f "$library" ]; then

@@ -31,9 +31,10 @@ missing() { # FILE...
         for file; do [ -e "$root$file" ] || echo "$file is missing"; done
 }
 result "make install puts programs, library, modules and headers under the prefix" \
-        "$problem$(missing "$prefix"/{sbin/weftd,bin/weftctl,bin/weft-host,bin/weft-naps,bin/weft-blocking,bin/weft-echo} \
-                "$prefix"/lib/{libweft.so.0,pkgconfig/weft.pc,weft/naps.so,weft/blocking.so,weft/echo.so} \
-                "$prefix"/include/weft/weft.h)"
+        "$problem$(missing "$prefix"/{sbin/weftd,bin/weftctl,bin/weft-host,bin/weft-naps,bin/weft-blocking,bin/weft-echo,bin/weft-http-demo} \
+                "$prefix"/lib/{libweft.so.0,libweft-http.so.0,pkgconfig/weft.pc,pkgconfig/weft-http.pc} \
+                "$prefix"/lib/weft/{naps.so,blocking.so,echo.so,http-demo.so} \
+                "$prefix"/include/weft/{weft.h,http.h})"
 sysconfdir=$(setting sysconfdir)
 sysconfdir=${sysconfdir//\$\{prefix\}/$prefix}
 units=$(setting systemdsystemunitdir)

@@ -1,0 +1,247 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The demo web service under weftd: each route by curl, a thousand requests and their contexts, and clients that mean no good."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import uuid
+
+from harness import *
+
+N = 1000
+
+
+def http(*arguments):
+    return workload("http", program("weft-http-demo"), "--listen", "127.0.0.1:0", *arguments)
+
+
+def port(weftd):
+    def found():
+        match = re.search(r"http-demo: listening on 127\.0\.0\.1:(\d+)", read(weftd.log))
+        return match and int(match.group(1))
+    return wait_until(found, "http-demo says where it listens")
+
+
+def curl(weftd, path, *arguments):
+    """Status, headers (names in lower case) and body."""
+    result = subprocess.run(["curl", "-s", "-i", "-m", str(DEADLINE), *arguments, f"http://127.0.0.1:{port(weftd)}{path}"],
+                            capture_output=True, text=True)
+    check_equal(result.returncode, 0, f"exit status of curl {path}")
+    head, _, body = result.stdout.partition("\r\n\r\n")
+    lines = head.splitlines()
+    return int(lines[0].split()[1]), dict(line.lower().split(": ", 1) for line in lines[1:]), body
+
+
+def connect(weftd):
+    return socket.create_connection(("127.0.0.1", port(weftd)), timeout=DEADLINE)
+
+
+def answer(connection):
+    """The first line of what comes, or "" if nothing does."""
+    try:
+        data = b""
+        while b"\r\n" not in data:
+            piece = connection.recv(4096)
+            if not piece:
+                break
+            data += piece
+        return data.split(b"\r\n")[0].decode()
+    except ConnectionResetError:
+        return "reset"
+
+
+def get(path):
+    return f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
+
+
+def invalid(name, message, kind):
+    return {"detail": [{"loc": ["query", name], "msg": message, "type": kind}]}
+
+
+@test("curl shows each route as it is described, errors included")
+def routes():
+    with Weftd(http()) as weftd:
+        status, headers, body = curl(weftd, "/?num=1")
+        check_equal((status, headers["content-type"], body), (200, "application/json", '{"message":"Hello World"}'), "GET /?num=1")
+        for path, problem in (("/", invalid("num", "field required", "value_error.missing")),
+                              ("/?num=one", invalid("num", "value is not a valid integer", "type_error.integer"))):
+            status, headers, body = curl(weftd, path)
+            check_equal((status, json.loads(body)), (422, problem), f"GET {path}")
+        check_equal(curl(weftd, "/nowhere")[::2], (404, '{"detail":"Not Found"}'), "GET /nowhere")
+        status, headers, _ = curl(weftd, "/login", "-X", "DELETE")
+        check_equal((status, headers["allow"]), (405, "get, head, post, options"), "DELETE /login")
+        status, headers, body = curl(weftd, "/?num=1", "--head")
+        check_equal((status, headers["content-length"], body), (200, "25", ""), "HEAD /?num=1")
+        check_equal(curl(weftd, "/login", "-X", "OPTIONS")[0], 204, "OPTIONS /login")
+
+        status, headers, body = curl(weftd, "/login")
+        check_equal((status, headers["content-type"]), (200, "text/html; charset=utf-8"), "GET /login")
+        check('<form method="post">' in body and 'name="username"' in body, f"the form: {body}")
+        for form in ("username=anna&password=wrong", "username=anna", ""):
+            check("Invalid username/password" in curl(weftd, "/login", "-d", form)[2], f"POST /login {form}")
+        check("Hello, &lt;b&gt;anna&lt;/b&gt;!" in curl(weftd, "/login", "-d", "username=<b>anna</b>&password=secret")[2], "the greeting")
+
+        check_equal(curl(weftd, "/slow?ms=10")[::2], (200, '{"slept_ms":10}'), "GET /slow")
+        check_equal(curl(weftd, "/block?ms=10")[::2], (200, '{"blocked_ms":10}'), "GET /block")
+        check_equal(curl(weftd, "/stream?n=3")[2].splitlines(), ["line 1 of 3", "line 2 of 3", "line 3 of 3"], "GET /stream")
+
+
+def ask_all(weftd, paths):
+    """All of them at a time, each on a connection of its own; their answers."""
+    connections = [connect(weftd) for _ in paths]
+    for connection, path in zip(connections, paths):
+        connection.sendall(get(path))
+    answers = [answer(connection) for connection in connections]
+    for connection in connections:
+        connection.close()
+    return answers
+
+
+@test("a thousand requests at a time never see each other's context, which each takes to the history")
+def a_thousand():
+    many_descriptors()
+    with Weftd(http()) as weftd:
+        # (the handler sleeps and then looks at its context: 500 if it were another's)
+        answers = ask_all(weftd, [f"/slow?ms=200&num={i}" for i in range(N)])
+        check_equal(set(answers), {"HTTP/1.1 200 OK"}, "answers")
+        done = "SELECT count(*) FROM tasks WHERE workload = 'http' AND coro = 'slow' AND state = 'finished'"
+        wait_until(lambda: weftd.value(done) == N, "all are in the history")
+        rows = weftd.query("SELECT id, var, value FROM tasks JOIN context_vars USING (context_id) WHERE workload = 'http' AND coro = 'slow'")
+        tasks = {}
+        for task, var, value in rows:
+            tasks.setdefault(task, {})[var] = value
+        check_equal(len(tasks), N, "tasks with contexts")
+        check_equal({task["request"] for task in tasks.values()}, {"GET /slow"}, "their requests")
+        check_equal({task["request_uri"] for task in tasks.values()}, {f"/slow?ms=200&num={i}" for i in range(N)}, "their URIs")
+        check_equal(len({uuid.UUID(task["session"]) for task in tasks.values()}), N, "their sessions")
+        check_equal(len({task["trace_id"] for task in tasks.values()}), N, "their traces")
+        check_equal(weftd.value("SELECT count(*) FROM tasks JOIN context_vars ON context_vars.context_id = end_context_id "
+                                "WHERE workload = 'http' AND coro = 'slow'"), 0, "variables left at the end")
+
+        session = next(iter(tasks.values()))["session"]
+        wanted = [id for id, task in tasks.items() if task["session"] == session]
+        found = weftd.json("history", "tasks", "-w", "http", "--where", f"session={session}")
+        check_equal([task["id"] for task in found], wanted, "the task that --where session=… finds")
+        check(found[0]["wall_ms"] >= 200 and found[0]["idle_ms"] > 0 and found[0]["steps"] >= 2, f"its timings: {found[0]}")
+        weftd.check_history()
+
+
+@test("a request that runs is found by its request, and its client's trace")
+def live():
+    with Weftd(http()) as weftd:
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        connection = connect(weftd)
+        connection.sendall(f"GET /slow?ms=60000 HTTP/1.1\r\nHost: a\r\ntraceparent: 00-{trace}-b7ad6b7169203331-01\r\n\r\n".encode())
+        tasks = wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--where", "request=GET /slow"), "the task is listed")
+        check_equal([task["coro"] for task in tasks], ["slow"], "tasks with that request")
+        context = {v["var"]: v["value"] for v in weftd.json("context", "show", tasks[0]["id"])}
+        check_equal((context["request"], context["trace_id"]), ("GET /slow", trace), "its context")
+        # The client goes: the task is cancelled, its context reset.
+        connection.close()
+        row = "SELECT state, cancelled_by FROM tasks WHERE coro = 'slow'"
+        state, by = wait_until(lambda: weftd.query(row), "the task has ended")[0]
+        check_equal(state, "cancelled", "its state")
+        check("the client has gone" in by, f"who cancelled it: {by}")
+        check_equal(weftd.value("SELECT count(*) FROM tasks JOIN context_vars ON context_vars.context_id = end_context_id "
+                                "WHERE coro = 'slow'"), 0, "variables left at its end")
+
+
+@test("an operator's cancel of a request's task is a 503 to its client")
+def cancelled():
+    with Weftd(http()) as weftd:
+        connection = connect(weftd)
+        connection.sendall(get("/slow?ms=60000"))
+        task = wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the task is listed")[0]
+        weftd.weftctl("tasks", "cancel", task["id"], "--reason", "too slow")
+        check_equal(answer(connection), "HTTP/1.1 503 Service Unavailable", "answer")
+        connection.close()
+
+
+@test("what waits while a request blocks the loop is told by the slow one's scheduled time")
+def blocking():
+    with Weftd(http()) as weftd:
+        waiting = connect(weftd)
+        waiting.sendall(get("/slow?ms=100"))
+        wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the request sleeps")
+        check_equal(curl(weftd, "/block?ms=1000")[0], 200, "GET /block")
+        check_equal(answer(waiting), "HTTP/1.1 200 OK", "the answer that was late")
+        waiting.close()
+        scheduled = wait_until(lambda: weftd.query("SELECT scheduled_ms FROM tasks WHERE coro = 'slow'"), "it is in the history")[0][0]
+        check(scheduled > 500, f"scheduled for {scheduled} ms")
+        step = wait_until(lambda: weftd.json("history", "slow", "-w", "http"), "the slow step is recorded")[0]
+        values = weftd.query("SELECT value FROM context_vars WHERE context_id = ? AND var = 'request'", step["context_id"])
+        check_equal(values, [("GET /block",)], "whose it was")
+
+
+@test("bad clients get what they are due, and others are served meanwhile")
+def bad_clients():
+    many_descriptors()
+    config = http("--read-timeout", "1", "--connections", "3000")
+    with Weftd(config) as weftd:
+        slow = [connect(weftd) for _ in range(50)]  # a byte now and then
+        for connection in slow:
+            connection.sendall(b"GET /?num=1 HTTP/1.1\r\nX: ")
+        idle = [connect(weftd) for _ in range(N)]  # that never say anything
+        chunks = connect(weftd)
+        chunks.sendall(b"POST /login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n")
+        check_equal(answer(chunks), "HTTP/1.1 400 Bad Request", "garbage for chunks")
+
+        for start, status in ((b"GET /", "414 URI Too Long"), (b"GET / HTTP/1.1\r\nX: ", "431 Request Header Fields Too Large"),
+                              (b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 104857600\r\n\r\n", "413 Content Too Large")):
+            big = connect(weftd)
+            sender = threading.Thread(target=send_much, args=(big, start))
+            sender.start()
+            check_equal(answer(big), f"HTTP/1.1 {status}", f"100 MB behind {start}")
+            big.close()
+            sender.join()
+        check_equal(curl(weftd, "/?num=1")[0], 200, "another client meanwhile")
+        check_equal({answer(connection) for connection in slow}, {"HTTP/1.1 408 Request Timeout"}, "answers to slow clients")
+
+        pipelined = connect(weftd)
+        pipelined.sendall(b"GET /?num=1 HTTP/1.1\r\nHost: a\r\n\r\n" * 100 + get("/?num=2"))
+        data = b""
+        while piece := pipelined.recv(65536):
+            data += piece
+        check_equal(data.count(b"HTTP/1.1 200 OK"), 101, "answers to pipelined requests")
+        for connection in slow + idle + [chunks, pipelined]:
+            connection.close()
+
+
+def send_much(connection, start):
+    piece = b"a" * (1 << 20)
+    try:
+        connection.sendall(start)
+        for _ in range(100):
+            connection.sendall(piece)
+    except OSError:
+        pass
+
+
+@test("out of descriptors it makes room at the cost of who is idle, and serves")
+def out_of_descriptors():
+    config = workload("http", "/bin/sh", "-c", f"ulimit -n 30; exec {program('weft-http-demo')} --listen 127.0.0.1:0")
+    with Weftd(config) as weftd:
+        idle = [connect(weftd) for _ in range(100)]
+        check_equal(curl(weftd, "/?num=1")[0], 200, "a client behind a hundred")
+        for connection in idle:
+            connection.close()
+
+
+@test("it ends what runs when it is to end, and takes no more")
+def graceful():
+    with Weftd(http()) as weftd:
+        connection = connect(weftd)
+        connection.sendall(get("/slow?ms=1000"))
+        wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the request runs")
+        os.kill(weftd.running("http"), signal.SIGTERM)
+        check_equal(answer(connection), "HTTP/1.1 200 OK", "the answer after SIGTERM")
+        connection.close()
+        wait_until(lambda: weftd.query("SELECT 1 FROM runs WHERE how = 'exited' AND exit_code = 0"), "it has ended with 0")
+
+
+run()
