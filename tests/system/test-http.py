@@ -30,9 +30,9 @@ def port(weftd):
 def curl(weftd, path, *arguments):
     """Status, headers (names in lower case) and body."""
     result = subprocess.run(["curl", "-s", "-i", "-m", str(DEADLINE), *arguments, f"http://127.0.0.1:{port(weftd)}{path}"],
-                            capture_output=True, text=True)
+                            capture_output=True)
     check_equal(result.returncode, 0, f"exit status of curl {path}")
-    head, _, body = result.stdout.partition("\r\n\r\n")
+    head, _, body = result.stdout.decode().partition("\r\n\r\n")
     lines = head.splitlines()
     return int(lines[0].split()[1]), dict(line.lower().split(": ", 1) for line in lines[1:]), body
 
