@@ -330,7 +330,7 @@ static int talk(const char *bytes, size_t size, const char *wanted, char *answer
 
 static int check_talk(int line, const char *bytes, size_t size, const char *expected)
 {
-        char answer[4096];
+        static char answer[4096]; /* (inlined as often as it is called, it would be too much for a coroutine's stack) */
         int result = talk(bytes, size, NULL, answer, sizeof(answer));
 
         if (result == 0 && strncmp(answer, expected, strlen(expected)) != 0) {
