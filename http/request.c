@@ -313,6 +313,8 @@ void http_request_cb(struct evhttp_request *ereq, void *arg)
                 if (status != 0)
                         request_free(request);
         }
+        if (status == 0 && (server->options.access_log != NULL || weft_log_level() <= WEFT_LOG_INFO))
+                (void)weft_http_request_peer(request); /* as long as it is there */
         if (status != 0)
                 reject(server, connection, ereq, status);
         else
@@ -329,6 +331,11 @@ const char *weft_http_request_method(const struct weft_http_request *request)
 const char *weft_http_request_path(const struct weft_http_request *request)
 {
         return request->path;
+}
+
+const char *weft_http_request_uri(const struct weft_http_request *request)
+{
+        return evhttp_request_get_uri(request->ereq);
 }
 
 const char *weft_http_request_query(const struct weft_http_request *request)

@@ -306,9 +306,11 @@ int weft_http_serve(struct weft_http_server *server)
 
         if (result < 0)
                 return result;
+        server->refs++; /* it may be freed meanwhile */
         result = weft_event_wait(&server->ended);
-        if (result < 0)
+        if (result < 0 && server->evhttp != NULL)
                 (void)weft_http_stop(server, server->options.stop_timeout_ns); /* it says what it cut off */
+        http_server_unref(server);
         return result;
 }
 
@@ -370,13 +372,16 @@ int weft_http_stop(struct weft_http_server *server, uint64_t timeout_ns)
 
         if (weft_current_task() == NULL)
                 return -EPERM;
-        if (server->stopping)
-                return weft_event_wait(&server->ended);
+        server->refs++;
+        if (server->stopping) {
+                result = weft_event_wait(&server->ended);
+                http_server_unref(server);
+                return result;
+        }
         server->stopping = true;
         while (!TAILQ_EMPTY(&server->listeners))
                 listener_free(server, TAILQ_FIRST(&server->listeners));
         close_connections(server, true);
-        server->refs++;
         result = wait_for_end(server, timeout_ns);
         if (result < 0) {
                 weft_log(WEFT_LOG_WARNING, "http: %u requests still run and are cancelled: the server stops", server->stats.running);
@@ -384,7 +389,7 @@ int weft_http_stop(struct weft_http_server *server, uint64_t timeout_ns)
                 (void)wait_for_end(server, CUT_OFF_NS);
         }
         close_connections(server, false);
-        weft_event_set(&server->ended);
+        (void)weft_event_set(&server->ended);
         http_server_unref(server);
         return result;
 }
@@ -397,6 +402,7 @@ struct weft_http_server *weft_http_server_free(struct weft_http_server *server)
                 return NULL;
         server->stopping = true;
         cancel_requests(server);
+        (void)weft_event_set(&server->ended);
         while (!TAILQ_EMPTY(&server->listeners))
                 listener_free(server, TAILQ_FIRST(&server->listeners));
         http_connections_end(server);

@@ -20,7 +20,7 @@ static const char digits[] = "0123456789abcdef";
 
 /* ---- random ---- */
 
-static _Thread_local unsigned char pool[512];
+static _Thread_local unsigned char pool[4096];
 static _Thread_local size_t n_pool; /* bytes left at its end */
 
 static void forked_cb(void)

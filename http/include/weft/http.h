@@ -75,8 +75,8 @@ struct weft_http_options {
 WEFT_PUBLIC int weft_http_server_new(const struct weft_http_options *options, struct weft_http_server **ret_server);
 
 /*
- * Frees it, with all connections; tasks of requests that still run are cancelled, and end on their own. Never suspends;
- * returns NULL. To be called before weft_run returns. NULL is fine.
+ * Frees it, with all connections; tasks of requests that still run are cancelled, and end on their own; who is in
+ * weft_http_serve returns from it. Never suspends; returns NULL. To be called before weft_run returns. NULL is fine.
  */
 WEFT_PUBLIC struct weft_http_server *weft_http_server_free(struct weft_http_server *server);
 
@@ -163,6 +163,7 @@ WEFT_PUBLIC struct weft_http_request *weft_http_request(void);
 /* All of these are good until the handler, or the outermost middleware, returns. */
 WEFT_PUBLIC const char *weft_http_request_method(const struct weft_http_request *request);
 WEFT_PUBLIC const char *weft_http_request_path(const struct weft_http_request *request);  /* as it came, not decoded */
+WEFT_PUBLIC const char *weft_http_request_uri(const struct weft_http_request *request);   /* as it came, all of it */
 WEFT_PUBLIC const char *weft_http_request_query(const struct weft_http_request *request); /* behind the "?"; "" */
 WEFT_PUBLIC const char *weft_http_request_route(const struct weft_http_request *request); /* "/users/{id}", or NULL */
 WEFT_PUBLIC const char *weft_http_request_peer(struct weft_http_request *request);        /* "127.0.0.1:40312", "unix" */
