@@ -9,7 +9,6 @@ import ctypes
 import json
 import os
 import resource
-import shlex
 import shutil
 import signal
 import socket
@@ -23,10 +22,9 @@ import traceback
 BUILD = os.environ.get("builddir", os.getcwd())
 SOURCE = os.environ.get("srcdir", os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 SANITIZED = bool(os.environ.get("WEFT_TEST_SANITIZERS"))
-WRAPPER = shlex.split(os.environ.get("WEFT_TEST_WRAPPER", ""))  # what weftd is run by: Valgrind
 # Limits on time are limits for code as it ships; instrumented code gets more.
-SCALE = 10 if SANITIZED or WRAPPER else 1
-DEADLINE = 20 * (3 if SANITIZED or WRAPPER else 1)
+SCALE = 10 if SANITIZED else 1
+DEADLINE = 20 * (3 if SANITIZED else 1)
 MARK = "WEFT_TEST_RUN"
 
 
@@ -141,7 +139,7 @@ class Weftd:
             file.write(config)
 
     def command(self):
-        return [*WRAPPER, program("weftd"), "-c", self.config, "--runtime-dir", self.runtime, "--state-dir", self.state, *self.arguments]
+        return [program("weftd"), "-c", self.config, "--runtime-dir", self.runtime, "--state-dir", self.state, *self.arguments]
 
     def launch(self):
         """Starts it and does not wait."""

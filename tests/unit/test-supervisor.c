@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sys/syscall.h>
 
 #define TURNS 100000
 #define FOR_EVER "command = { \"/bin/sh\", \"-c\", \"exec sleep 1000\" }"
@@ -541,5 +542,9 @@ int main(void)
                 SUPERVISOR_TEST(a_workload_that_goes_and_comes_back_while_it_stops_runs_again),
         };
 
+        if (syscall(SYS_pidfd_open, getpid(), 0) < 0 && errno == ENOSYS) {
+                puts("1..0 # SKIP workers are started by pidfds, and there is no pidfd_open (Valgrind has none)");
+                return 0;
+        }
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
