@@ -2,6 +2,7 @@
 
 /* Stacks: sizes, guards of each kind, the pool's order, and what becomes of idle memory. */
 
+#include "emulated.h"
 #include "stack.h"
 
 #include "switch.h"
@@ -491,7 +492,7 @@ static int in_a_child_with_address_space(size_t extra_bytes)
 static void little_address_space_gives_fewer_stacks_and_then_enomem(void **state)
 {
         (void)state;
-        if (fiber_instrumented())
+        if (fiber_instrumented() || emulated())
                 skip();
         assert_int_equal(in_a_child_with_address_space((size_t)1 << 28), 0);
         assert_int_equal(in_a_child_with_address_space(32768), ENOMEM);

@@ -19,11 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <sys/syscall.h>
 
 #define TURNS 100000
 #define FOR_EVER "command = { \"/bin/sh\", \"-c\", \"exec sleep 1000\" }"
