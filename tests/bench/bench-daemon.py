@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""What a list of 100 000 live tasks costs, weftctl and weftd together, and what the workload feels of it."""
+"""weftd: what a list of 100 000 live tasks costs and what the workload feels of it, what watching idle workers costs, and how soon a
+blocked step is reported."""
 
 import json
 import os
@@ -14,9 +15,14 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
 os.environ.setdefault("WEFT_TEST_RUN", str(os.getpid()))
 from benchlib import line  # noqa: E402
-from harness import Weftd, program, wait_until, workload  # noqa: E402
+from harness import Varlink, Weftd, program, wait_until, workload  # noqa: E402
 
 N_SLEEPERS = 100_000
+N_IDLE = 10          # workers
+IDLE_SECONDS = 5
+IDLE_LIMIT = 0.5     # % of a core
+N_BLOCKING = 5       # workers, of which each has five reports a minute
+FIRST_REPORT_LIMIT_MS = 60  # after the threshold
 
 
 def timed(*command, output=subprocess.DEVNULL):
@@ -90,5 +96,46 @@ def bench_stacks():
             line("stack_all_100k_worker", ratio * 100, "%", ratio, "its speed with nobody asking; must be >= 90", ratio >= 0.9)
 
 
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def bench_idle():
+    with Weftd(workload("idle", program("weft-blocking"), "--every", 86400, instances=N_IDLE)) as weftd:
+        wait_until(lambda: len([l for l in weftd.json("status")[0]["loops"] if l["state"] == "polling"]) == N_IDLE, "all workers idle", 60)
+        time.sleep(1)  # what the start has left over
+        before, start = cpu_seconds(weftd.process.pid), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        percent = 100 * (cpu_seconds(weftd.process.pid) - before) / (time.monotonic() - start)
+        line("weftd_idle_cpu", percent, "% of a core", percent / IDLE_LIMIT, f"{IDLE_LIMIT} % with {N_IDLE} idle workers", percent <= IDLE_LIMIT)
+
+
+def bench_first_report():
+    """From a step's begin to when somebody who follows the events has its first report."""
+    heard = []
+    config = workload("blocking", program("weft-blocking"), "--every", 0.31, "--block", 0.15, "--rounds", 5, instances=N_BLOCKING, restart="no")
+    with Weftd() as weftd, Varlink(weftd.socket) as client:
+        client.send("io.weft.Control.Events", {"kind": "blocked"}, more=True)
+        client.receive()
+        weftd.configure('slow = "100ms"\n' + config)
+        weftd.process.send_signal(1)
+        while len(heard) < 5 * N_BLOCKING:
+            event = client.receive()["parameters"]["event"]
+            heard.append((time.time_ns(), event["task_id"], event["time_ns"]))
+        wait_until(lambda: weftd.value("SELECT count(*) FROM slow_steps WHERE coro = 'blocker'") >= 5 * N_BLOCKING, "all steps are recorded")
+        late = []
+        for heard_ns, task, time_ns in heard:
+            step = weftd.query("SELECT started_ns FROM slow_steps WHERE task_id = ? AND started_ns <= ? ORDER BY started_ns DESC LIMIT 1", task, time_ns)
+            late.append((heard_ns - step[0][0]) / 1e6 - 100)
+        median, worst = statistics.median(late), max(late)
+        line("first_report_ms", median, "ms", median / FIRST_REPORT_LIMIT_MS, f"threshold + {FIRST_REPORT_LIMIT_MS} ms", median <= FIRST_REPORT_LIMIT_MS)
+        line("first_report_worst_ms", worst, "ms", worst / FIRST_REPORT_LIMIT_MS, f"threshold + {FIRST_REPORT_LIMIT_MS} ms, of {len(late)}",
+             worst <= FIRST_REPORT_LIMIT_MS)
+
+
 bench_list()
 bench_stacks()
+bench_idle()
+bench_first_report()

@@ -63,6 +63,30 @@ static void removing_any_timer_leaves_the_rest_in_order(void **state)
         timer_heap_deinit(&heap);
 }
 
+static void those_due_until_a_time_are_counted_up_to_a_limit(void **state)
+{
+        struct timer_heap heap = {0};
+        static struct timer timers[N];
+        uint32_t n_due[4] = {0};
+        const uint64_t until[4] = {0, 10, 500, 1000};
+
+        (void)state;
+        assert_int_equal(timer_count_until(&heap, UINT64_MAX, N), 0);
+        for (int i = 0; i < N; i++) {
+                uint64_t deadline = 1 + rnd() % 999;
+
+                assert_int_equal(timer_add(&heap, &timers[i], deadline), 0);
+                for (int j = 0; j < 4; j++)
+                        n_due[j] += deadline <= until[j];
+        }
+        for (int j = 0; j < 4; j++)
+                assert_int_equal(timer_count_until(&heap, until[j], N), n_due[j]);
+        assert_int_equal(n_due[3], N);
+        assert_int_equal(timer_count_until(&heap, 1000, 100), 100);
+        assert_int_equal(timer_count_until(&heap, 1000, 0), 0);
+        timer_heap_deinit(&heap);
+}
+
 static void removing_a_timer_that_is_not_armed_does_nothing(void **state)
 {
         struct timer_heap heap = {0};
@@ -83,6 +107,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(timers_come_out_in_the_order_of_their_deadlines),
                 cmocka_unit_test(removing_any_timer_leaves_the_rest_in_order),
+                cmocka_unit_test(those_due_until_a_time_are_counted_up_to_a_limit),
                 cmocka_unit_test(removing_a_timer_that_is_not_armed_does_nothing),
         };
 
