@@ -14,13 +14,15 @@
 
 bool blocked_step(struct reader *reader, const struct bb_loop *loop, uint64_t now_ns, struct blocked_step *ret_step)
 {
-        struct blocked_step step;
+        struct blocked_step step = {.slot = {.since_ns = loop->callback_ns}};
 
-        if (loop->current == 0 || loop->state == BB_LOOP_CLOSED)
+        if ((loop->current == 0 && loop->callback_ns == 0) || loop->state == BB_LOOP_CLOSED)
                 return false;
-        step.index = loop->current - 1;
-        if (reader_slot(reader, step.index, &step.slot) != READER_GOOD || step.slot.state != BB_TASK_RUNNING)
-                return false;
+        if (loop->current != 0) {
+                step.index = loop->current - 1;
+                if (reader_slot(reader, step.index, &step.slot) != READER_GOOD || step.slot.state != BB_TASK_RUNNING || step.slot.number == 0)
+                        return false;
+        }
         if (step.slot.since_ns > now_ns || step.slot.since_ns < reader_header(reader)->created_ns)
                 return false;
         step.elapsed_ns = now_ns - step.slot.since_ns;
@@ -31,7 +33,10 @@ bool blocked_step(struct reader *reader, const struct bb_loop *loop, uint64_t no
 bool blocked_step_goes_on(struct reader *reader, const struct blocked_step *step)
 {
         struct bb_slot slot;
+        struct bb_loop loop;
 
+        if (step->slot.number == 0)
+                return reader_loop(reader, &loop) == 0 && loop.current == 0 && loop.callback_ns == step->slot.since_ns;
         return reader_slot(reader, step->index, &slot) == READER_GOOD && slot.state == BB_TASK_RUNNING && slot.number == step->slot.number &&
                slot.since_ns == step->slot.since_ns;
 }

@@ -3,7 +3,7 @@
 #define WEFT_BLOCKED_H
 
 /*
- * Is a loop blocked? The step in flight as its black box shows it; and when it is to be reported: as soon as it is over the
+ * Is a loop blocked? The step, or callback, in flight as its black box shows it; and when it is to be reported: as soon as it is over the
  * threshold, again each time that it has become twice as long, and at most 5 times a minute for one worker, the rest counted.
  * All of it takes the time as an argument.
  */
@@ -16,14 +16,14 @@
 struct reader;
 
 struct blocked_step {
-        uint32_t index; /* of the slot */
-        struct bb_slot slot;
+        uint32_t index;      /* of the slot */
+        struct bb_slot slot; /* of a callback, which has none: since_ns alone; its number is 0 */
         uint64_t elapsed_ns;
 };
 
 /*
- * The step that the loop (as just read from the reader) is in the midst of. False: none, or it cannot be read. Whether its
- * worker lives is not asked.
+ * The step that the loop (as just read from the reader) is in the midst of, or its callback. False: none, or it cannot be read. Whether
+ * its worker lives is not asked.
  */
 bool blocked_step(struct reader *reader, const struct bb_loop *loop, uint64_t now_ns, struct blocked_step *ret_step);
 

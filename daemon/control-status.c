@@ -179,7 +179,7 @@ static const char *guards_name(uint32_t guards)
         return guards == BB_GUARDS_MADVISE ? "madvise" : guards == BB_GUARDS_MPROTECT ? "mprotect" : "none";
 }
 
-/* The step in flight, when it has taken as long as the threshold. */
+/* The step, or callback, in flight, when it has taken as long as the threshold. */
 static void write_blocked(struct json *json, const struct box *box, const struct bb_loop *loop, uint64_t slow_ns,
                           bool alive)
 {
@@ -196,7 +196,7 @@ static void write_blocked(struct json *json, const struct box *box, const struct
         else
                 json_none(json);
         json_key(json, "blocked_task");
-        json_text(json, blocked ? id : NULL);
+        json_text(json, blocked && step.slot.number != 0 ? id : NULL);
 }
 
 static void write_counters(struct json *json, const struct bb_loop *loop)

@@ -22,6 +22,7 @@ struct report {
         char workload[64];
         uint32_t instance, loop;
         pid_t pid;
+        char module[256]; /* path of the object whose frames are the program's own */
         char task_name[256];
         struct reader_coro coro;
         struct reader_context context;

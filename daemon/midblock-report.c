@@ -30,24 +30,34 @@ static const char *context_trouble(int r)
         }
 }
 
-int report_take(struct report *report, const struct box *box, const struct blocked_step *step, uint64_t hidden)
+/* Task, coroutine, context. */
+static void take_task(struct report *report, const struct box *box, const struct bb_slot *slot)
 {
         int r;
 
+        if (slot->name == 0)
+                (void)snprintf(report->task_name, sizeof(report->task_name), "Task-%llu", (unsigned long long)slot->number);
+        else if (reader_text(box->reader, slot->name, report->task_name, sizeof(report->task_name)) < 0)
+                (void)snprintf(report->task_name, sizeof(report->task_name), "? (its name cannot be read)");
+        report->coro = *reader_coro(box->reader, slot->coro);
+        if (report->coro.module[0] != '\0')
+                (void)snprintf(report->module, sizeof(report->module), "%s", report->coro.module);
+
+        r = reader_context(box->reader, slot->context, &report->context);
+        report->has_context = r == 0;
+        if (r < 0)
+                report->no_context = context_trouble(r);
+}
+
+int report_take(struct report *report, const struct box *box, const struct blocked_step *step, uint64_t hidden)
+{
         *report = (struct report){.step = *step, .hidden = hidden, .instance = box->instance, .loop = box->loop, .pid = box->pid,
                                   .time_ns = (int64_t)clock_gettime_ns(CLOCK_REALTIME)};
         (void)snprintf(report->box_name, sizeof(report->box_name), "%s", box->name);
         (void)snprintf(report->workload, sizeof(report->workload), "%s", box->workload);
-        if (step->slot.name == 0)
-                (void)snprintf(report->task_name, sizeof(report->task_name), "Task-%llu", (unsigned long long)step->slot.number);
-        else if (reader_text(box->reader, step->slot.name, report->task_name, sizeof(report->task_name)) < 0)
-                (void)snprintf(report->task_name, sizeof(report->task_name), "? (its name cannot be read)");
-        report->coro = *reader_coro(box->reader, step->slot.coro);
-
-        r = reader_context(box->reader, step->slot.context, &report->context);
-        report->has_context = r == 0;
-        if (r < 0)
-                report->no_context = context_trouble(r);
+        (void)snprintf(report->module, sizeof(report->module), "%s", reader_header(box->reader)->program);
+        if (step->slot.number != 0)
+                take_task(report, box, &step->slot);
         if (blocked_step_goes_on(box->reader, step))
                 return 0;
         report_deinit(report);
@@ -80,13 +90,13 @@ static const char *base_name(const char *path)
         return slash != NULL ? slash + 1 : path;
 }
 
-/* The innermost frame that is the program's own: of the object that holds the task's coroutine. n_frames: there is none. */
+/* The innermost frame that is the program's own: of the object that holds the task's coroutine, or of the program. n_frames: there is none. */
 static size_t own_frame(const struct report *report, const struct stacktrace *trace)
 {
         size_t i = 0;
 
-        while (i < trace->n_frames && (trace->frames[i].module == NULL || report->coro.module[0] == '\0' ||
-                                       strcmp(base_name(trace->frames[i].module), base_name(report->coro.module)) != 0))
+        while (i < trace->n_frames && (trace->frames[i].module == NULL || report->module[0] == '\0' ||
+                                       strcmp(base_name(trace->frames[i].module), base_name(report->module)) != 0))
                 i++;
         return i;
 }
@@ -131,7 +141,8 @@ void report_text(const struct report *report, const struct stacktrace *trace, ch
 {
         size_t own = own_frame(report, trace);
 
-        (void)snprintf(text, size, "has blocked its loop for %.3f s", (double)report->step.elapsed_ns / 1e9);
+        (void)snprintf(text, size, "%s blocked its loop for %.3f s", report->step.slot.number != 0 ? "has" : "a callback has",
+                       (double)report->step.elapsed_ns / 1e9);
         if (trace->n_frames > 0) {
                 append(text, size, ", in ");
                 if (own == trace->n_frames) {
@@ -161,13 +172,16 @@ static char *report_detail(const struct report *report, const struct stacktrace 
         fprintf(file, "%s", stack != NULL ? stack : "");
         if (lost != NULL)
                 fprintf(file, "(no frames: %s)\n", lost);
-        fprintf(file, "coroutine %s() created at %s", report->coro.name, report->coro.where);
+        if (report->step.slot.number != 0)
+                fprintf(file, "coroutine %s() created at %s", report->coro.name, report->coro.where);
+        else
+                fprintf(file, "called by the loop %u of process %d", report->loop, (int)report->pid);
         if (trace->syscall != NULL)
                 fprintf(file, ", in the system call %s", trace->syscall);
         if (trace->stopped)
                 fprintf(file, ", its thread stopped for %.3f ms to read it", (double)trace->stopped_ns / 1e6);
         fprintf(file, "\n");
-        if (!report->has_context)
+        if (report->no_context != NULL)
                 fprintf(file, "(context variables not read: %s)\n", report->no_context);
         if (fclose(file) != 0) {
                 free(detail);
@@ -207,7 +221,7 @@ void report_write(const struct report *report, const struct stacktrace *trace, c
 
         report_text(report, seen, text, sizeof(text));
         events_add(events, &event);
-        if (recorder != NULL)
+        if (recorder != NULL && report->step.slot.number != 0)
                 recorder_step(recorder, &step);
         free(stack);
         free(detail);

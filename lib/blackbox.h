@@ -123,6 +123,8 @@ struct bb_loop {
         uint32_t guards;        /* how stacks are guarded: enum bb_guards */
         uint64_t slow_ns;       /* the threshold in force */
         int32_t tid;            /* of the thread that runs the loop, as the worker sees it; 0: not known */
+        uint32_t pad;
+        uint64_t callback_ns;   /* when the running callback began (a task that runs meanwhile, `current`, is nested in it); 0: none runs */
 };
 
 enum bb_guards {

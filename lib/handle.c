@@ -223,7 +223,9 @@ void handle_run(struct weft_loop *loop, struct weft_handle *handle)
         context_user_add(&user, handle->context, NULL);
         weft__user = &user;
         started_ns = loop_now(loop);
+        BB_STORE(loop->page->callback_ns, started_ns);
         handle->fn(handle->arg);
+        BB_STORE(loop->page->callback_ns, 0);
         took_ns = loop_now(loop) - started_ns;
         weft__user = outer;
         context_user_remove(&user);

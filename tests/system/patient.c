@@ -6,7 +6,8 @@
  *
  * RESULT and ERRNO are those of the call (ERRNO 0 where it did not fail), so that a test sees whether watching it has changed
  * anything. RESULT "skip": this machine does not have the call. `patient NAME ROUNDS SECONDS` blocks so often and so long;
- * without arguments it says which calls there are. PATIENT_PRIVATE in the environment closes it to debuggers.
+ * without arguments it says which calls there are. PATIENT_PRIVATE in the environment closes it to debuggers,
+ * PATIENT_CALLBACK has it block in a callback of the loop.
  */
 
 #include "patient.h"
@@ -51,9 +52,30 @@ double patient_now(void)
 static const struct patient_call *chosen;
 static unsigned n_rounds = 1;
 
+static void block_once(void *arg)
+{
+        (void)arg;
+        printf("patient %s %ld 0 0\n", chosen->name, chosen->call());
+        (void)fflush(stdout);
+}
+
+/* The same in a callback of the loop. */
+static int patient_in_callback(void)
+{
+        struct weft_handle *handle;
+
+        (void)weft_sleep(WEFT_MILLISECONDS(500));
+        handle = weft_call_soon(block_once, NULL);
+        (void)weft_sleep(WEFT_MILLISECONDS(50));
+        weft_handle_unref(handle);
+        return 0;
+}
+
 static int patient(void *arg)
 {
         (void)arg;
+        if (getenv("PATIENT_CALLBACK") != NULL)
+                return patient_in_callback();
         (void)weft_contextvar_set_string(&call_ctx, chosen->name, NULL);
         (void)weft_sleep(WEFT_MILLISECONDS(500)); /* until all that a test has started is there */
         for (unsigned i = 0; i < n_rounds; i++) {

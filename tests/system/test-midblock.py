@@ -166,6 +166,20 @@ def refused():
             check_equal(call, "nanosleep", "context variable in the report")
 
 
+@test("a callback that blocks is reported too, and in status")
+def a_callback():
+    with Weftd(env={"PATIENT_CALLBACK": "1"}) as weftd:
+        weftd.configure(patients(["nanosleep"], 1, 4 * BLOCK))
+        weftd.process.send_signal(signal.SIGHUP)
+        text, detail = wait_until(lambda: weftd.query("SELECT text, detail FROM events WHERE kind = 'blocked' AND task_id IS NULL"), "it is reported")[0]
+        loop = weftd.json("status")[0]["loops"][0]
+        check(loop["blocked_ms"] and loop["blocked_task"] is None, f"status says {loop}")
+        wait_until(lambda: outcomes(weftd), "the patient ends")
+        check(re.match(r"a callback has blocked its loop for \d\.\d{3} s", text), f"the report says {text}")
+        check(SANITIZED or re.search(r"in nanosleep\(\) called by call_nanosleep\(\) at \S*patient-timed\.c:\d+$", text), f"the report says {text}")
+        check(SANITIZED or "block_once at " in detail, f"its frames: {detail}")
+
+
 @test("a worker has at most five reports a minute, and the rest are counted")
 def at_most_five():
     with Weftd(patients(["nanosleep"], 12, 0.1, slow="40ms")) as weftd:

@@ -201,6 +201,28 @@ static void the_step_in_flight_is_the_current_slots(void **state)
         assert_false(in_flight(f, now_ns, &step));
 }
 
+static void a_callback_blocks_as_a_step_does_unless_a_task_runs_in_it(void **state)
+{
+        struct fixture *f = *state;
+        uint64_t now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
+        struct blocked_step step;
+
+        (void)running(f, now_ns);
+        f->box->loop->callback_ns = now_ns - S / 2;
+        assert_true(in_flight(f, now_ns, &step));
+        assert_int_equal(step.slot.number, 42);
+        f->box->loop->current = 0;
+        assert_true(in_flight(f, now_ns, &step));
+        assert_int_equal(step.slot.number, 0);
+        assert_int_equal(step.elapsed_ns, S / 2);
+        assert_true(blocked_step_goes_on(f->reader, &step));
+        f->box->loop->callback_ns++; /* the next one */
+        assert_false(blocked_step_goes_on(f->reader, &step));
+        f->box->loop->callback_ns = 0;
+        assert_false(in_flight(f, now_ns, &step));
+        assert_false(blocked_step_goes_on(f->reader, &step));
+}
+
 static void garbage_in_the_slot_is_no_step(void **state)
 {
         struct fixture *f = *state;
@@ -224,10 +246,10 @@ static void garbage_in_the_slot_is_no_step(void **state)
 
 static struct report report_of(uint64_t elapsed_ns)
 {
-        struct report report = {.step = {.elapsed_ns = elapsed_ns}};
+        struct report report = {.step = {.elapsed_ns = elapsed_ns, .slot = {.number = 1}}};
 
         (void)snprintf(report.coro.name, sizeof(report.coro.name), "main_coro");
-        (void)snprintf(report.coro.module, sizeof(report.coro.module), "/usr/bin/prog");
+        (void)snprintf(report.module, sizeof(report.module), "/usr/bin/prog");
         return report;
 }
 
@@ -256,6 +278,8 @@ static void the_line_names_the_call_and_the_programs_own_place(void **state)
         /* The program's frames could not be read. */
         check_text(&report, frames, 1, "has blocked its loop for 0.105 s, in clock_nanosleep() at ../sysdeps/x.c:3");
         check_text(&report, NULL, 0, "has blocked its loop for 0.105 s");
+        report.step.slot.number = 0;
+        check_text(&report, frames, 4, "a callback has blocked its loop for 0.105 s, in sleep() called by task() at prog.c:13");
 }
 
 static void without_debug_information_the_line_has_module_and_offset(void **state)
@@ -286,6 +310,7 @@ int main(void)
                 cmocka_unit_test(what_was_not_written_is_said_when_nothing_follows),
                 cmocka_unit_test(a_hidden_step_is_counted_once_for_each_doubling),
                 cmocka_unit_test_setup_teardown(the_step_in_flight_is_the_current_slots, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_callback_blocks_as_a_step_does_unless_a_task_runs_in_it, setup, teardown),
                 cmocka_unit_test_setup_teardown(garbage_in_the_slot_is_no_step, setup, teardown),
                 cmocka_unit_test(the_line_names_the_call_and_the_programs_own_place),
                 cmocka_unit_test(without_debug_information_the_line_has_module_and_offset),
