@@ -65,7 +65,20 @@ static void show_times(const json_t *task)
         printf("%-11s %lld, the longest %s\n", "steps", (long long)client_integer(task, "steps"), duration(task, "max_step_ms", wall));
 }
 
-static void show_task(const json_t *task, const json_t *context)
+/* What is seldom meant to be so. */
+static void show_lints(const json_t *lints)
+{
+        json_t *lint;
+        size_t i;
+
+        json_array_foreach (lints, i, lint) {
+                (void)fputs(output_style(OUTPUT_YELLOW), stdout);
+                line_text("lint", json_string_value(lint));
+                (void)fputs(output_style_end(), stdout);
+        }
+}
+
+static void show_task(const json_t *task, const json_t *lints, const json_t *context)
 {
         const char *id = client_string(task, "id");
 
@@ -81,6 +94,7 @@ static void show_task(const json_t *task, const json_t *context)
         if (client_integer(task, "cancel_requests") > 0)
                 printf("%-11s %lld\n", "cancels", (long long)client_integer(task, "cancel_requests"));
         line_text("cancelled by", client_maybe_string(task, "cancelled_by"));
+        show_lints(lints);
         printf("context\n");
         context_show(context, "  ");
 }
@@ -95,14 +109,14 @@ static int run(const struct ctl_args *args)
         if (r != CTL_DONE)
                 return r;
 
-        json_t *task = json_object_get(reply, "task"), *context = json_object_get(reply, "context");
+        json_t *task = json_object_get(reply, "task"), *lints = json_object_get(reply, "lints"), *context = json_object_get(reply, "context");
 
         if (!json_is_object(task))
                 r = ctl_error(CTL_FAILED, "weftd's reply names no task");
         else if (args->json)
-                r = json_object_set(task, "context", context) < 0 ? ctl_error(CTL_FAILED, "out of memory") : output_json(json_incref(task));
+                r = json_object_set(task, "lints", lints) < 0 || json_object_set(task, "context", context) < 0 ? ctl_error(CTL_FAILED, "out of memory") : output_json(json_incref(task));
         else
-                show_task(task, context);
+                show_task(task, lints, context);
         json_decref(reply);
         return r;
 }

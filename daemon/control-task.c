@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LINT_RUNNING_NS 1000000000U
+#define LINT_WAKES_MIN 100U
 #define CONTEXT_TRIES 20 /* of a context that changes while it is read */
 
 const char *task_state(const struct bb_slot *slot)
@@ -202,6 +204,45 @@ static void write_context(struct json *json, const struct reader_context *contex
         json_array_end(json);
 }
 
+/* ---- lints ---- */
+
+/* Its parent in a task group has ended, though the group was to wait for it. */
+static bool has_outlived_its_parent(const struct task_view *view)
+{
+        struct bb_slot parent;
+        uint32_t index;
+
+        return view->slot.group_parent != 0 && reader_find(view->box->reader, view->slot.group_parent, &index, &parent) == -ENOENT;
+}
+
+/* What is legal and seldom meant. A task that could not be read whole is not judged. */
+static void write_lints(struct json *json, const struct task_view *view)
+{
+        const struct bb_slot *slot = &view->slot;
+        uint64_t n_wakes = 0, in_state_ns = task_in_state_ns(view);
+        char text[128];
+
+        json_key(json, "lints");
+        json_array_begin(json);
+        for (unsigned i = 0; i < BB_N_WAKES; i++)
+                n_wakes += slot->wakes[i];
+        if (view->quality == READER_GOOD && slot->state == BB_TASK_RUNNING && slot->steps == 1 && in_state_ns >= LINT_RUNNING_NS) {
+                (void)snprintf(text, sizeof(text), "never yielded: it has run for %.1f s, and not suspended once", (double)in_state_ns / 1e9);
+                json_text(json, text);
+        }
+        if (view->quality == READER_GOOD && n_wakes >= LINT_WAKES_MIN && (uint64_t)slot->wakes[BB_WAKE_SELF] * 2 > n_wakes) {
+                (void)snprintf(text, sizeof(text), "wakes itself: %u of its %llu wakes are its own yields", slot->wakes[BB_WAKE_SELF],
+                               (unsigned long long)n_wakes);
+                json_text(json, text);
+        }
+        if (view->quality == READER_GOOD && has_outlived_its_parent(view)) {
+                (void)snprintf(text, sizeof(text), "outlives its task group: task %llu, which was to wait for it, has ended",
+                               (unsigned long long)slot->group_parent);
+                json_text(json, text);
+        }
+        json_array_end(json);
+}
+
 static void get(struct varlink_call *call, struct control *control, bool with_task)
 {
         struct reader_context context;
@@ -230,6 +271,7 @@ static void get(struct varlink_call *call, struct control *control, bool with_ta
                 (void)task_id_prefix(view.box->workload, view.box->instance, view.box->loop, prefix, sizeof(prefix));
                 json_key(json, "task");
                 task_write(json, prefix, &view);
+                write_lints(json, &view);
         }
         write_context(json, &context);
         reader_context_deinit(&context);

@@ -39,6 +39,7 @@ struct places {
         unsigned n;
         struct place {
                 struct bb_slot slot; /* of the line; number 0: not wanted */
+                uint64_t function;   /* of its coroutine */
                 char text[PLACE_SIZE];
         } places[BATCH];
 };
@@ -84,8 +85,8 @@ static void places_run(struct unwinder *unwinder, const struct tracer_job *job, 
                 struct place *place = &places->places[i];
 
                 if (place->slot.number == 0 ||
-                    wait_place(unwinder, places->pid, places->fiber_layout, &place->slot, clock_gettime_ns(CLOCK_MONOTONIC) + PLACE_NS, place->text,
-                               sizeof(place->text)) < 0)
+                    wait_place(unwinder, places->pid, places->fiber_layout, &place->slot, place->function, clock_gettime_ns(CLOCK_MONOTONIC) + PLACE_NS,
+                               place->text, sizeof(place->text)) < 0)
                         place->text[0] = '\0';
         }
 }
@@ -131,6 +132,7 @@ static bool ask_places(struct tree_call *call, const struct box *box)
                 if (call->lines[i].again || reader_slot(box->reader, node->slot, slot) != READER_GOOD || slot->number != node->number ||
                     slot->state != BB_TASK_WAITING)
                         slot->number = 0;
+                places->places[i].function = slot->number != 0 ? reader_coro(box->reader, slot->coro)->function : 0;
                 any = any || slot->number != 0;
         }
         if (any && tracer_submit(call->control->options.tracer, &places_work, places, &call->job) == 0)

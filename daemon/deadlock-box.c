@@ -80,7 +80,7 @@ static uint64_t next_look(uint64_t began_ns)
 {
         uint64_t now_ns = clock_gettime_ns(CLOCK_MONOTONIC), pause_ns = (now_ns - began_ns) * PACE;
 
-        return now_ns + (pause_ns > DEADLOCK_POLL_NS ? pause_ns : DEADLOCK_POLL_NS / 2);
+        return now_ns + (pause_ns > DEADLOCK_POLL_NS ? pause_ns : DEADLOCK_CONFIRM_NS / 2);
 }
 
 /* ---- finding ---- */

@@ -7,7 +7,8 @@
 #include "blackbox.h"
 #include "deadlock.h"
 
-#define DEADLOCK_POLL_NS 20000000U
+#define DEADLOCK_POLL_NS 40000000U /* between two looks … */
+#define DEADLOCK_CONFIRM_NS 15000000U /* … while something that was found once waits for the second */
 #define DEADLOCK_ACTIVE_MAX 32U /* alarms of one box at a time */
 #define DEADLOCK_RAISED_MAX 12U /* … and new ones in a minute */
 #define DEADLOCK_NAMED_MAX 16U  /* tasks that are told of one by one */

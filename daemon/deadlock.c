@@ -195,18 +195,21 @@ static void *thread_main(void *arg)
 {
         struct deadlocks *deadlocks = arg;
         const struct deadlock_sink sink = {.raised = raised, .broken = broken, .arg = deadlocks};
-        uint64_t now_ns = 0;
+        uint64_t next_ns = 0;
 
-        while (take_attached(deadlocks, deadlocks->boxes != NULL ? now_ns + DEADLOCK_POLL_NS : 0)) {
+        while (take_attached(deadlocks, deadlocks->boxes != NULL ? next_ns : 0)) {
                 struct deadlock_box **link = &deadlocks->boxes;
+                bool pending = false;
 
-                now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
                 while (*link != NULL) {
-                        if (deadlock_box_poll(*link, clock_gettime_ns(CLOCK_MONOTONIC), &sink) < 0)
+                        if (deadlock_box_poll(*link, clock_gettime_ns(CLOCK_MONOTONIC), &sink) < 0) {
                                 remove_box(deadlocks, link);
-                        else
-                                link = &(*link)->next;
+                                continue;
+                        }
+                        pending = pending || (*link)->pending != NULL;
+                        link = &(*link)->next;
                 }
+                next_ns = clock_gettime_ns(CLOCK_MONOTONIC) + (pending ? DEADLOCK_CONFIRM_NS : DEADLOCK_POLL_NS);
         }
         return NULL;
 }

@@ -7,8 +7,8 @@
  * read whole, and is found unchanged at the next look, is told of once, as an event; when one of its tasks goes on, that is
  * told too. What stands is listed for whoever asks.
  *
- * A box is looked at every 20 ms, when its loop has turned since; one with so many waiting tasks that looking takes longer than
- * 0.1 ms is looked at the less often, so that it takes no more than 0.5 % of a processor.
+ * A box is looked at every 40 ms, when its loop has turned since; one with so many waiting tasks that looking takes longer than
+ * 0.2 ms is looked at the less often, so that it takes no more than 0.5 % of a processor.
  */
 
 #include <stdbool.h>

@@ -60,11 +60,12 @@ size_t wait_place_frames(const struct stacktrace *trace, const struct stack_fram
         return n;
 }
 
-int wait_place(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t deadline_ns, char *buffer, size_t size)
+int wait_place(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t function, uint64_t deadline_ns, char *buffer,
+               size_t size)
 {
         const struct stack_frame *frame;
         struct stacktrace trace;
-        int r = unwinder_task(unwinder, pid, fiber_layout, slot, 0, deadline_ns, &trace);
+        int r = unwinder_task(unwinder, pid, fiber_layout, slot, function, deadline_ns, &trace);
 
         if (r < 0)
                 return r;

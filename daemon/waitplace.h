@@ -17,6 +17,7 @@ struct unwinder;
 size_t wait_place_frames(const struct stacktrace *trace, const struct stack_frame **ret_frames);
 
 /* "lock_both at deadlock.c:33". 0; -ENODATA: it cannot be told; -ENOMEM. As unwinder_task. */
-int wait_place(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t deadline_ns, char *buffer, size_t size);
+int wait_place(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t function, uint64_t deadline_ns, char *buffer,
+               size_t size);
 
 #endif

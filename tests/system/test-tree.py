@@ -122,5 +122,20 @@ def nonsense():
         check_equal(len(weftd.json("tasks", "tree", "-w", "tree")), 8, "tasks of the other")
 
 
-need("weftd", "weftctl", "docs/examples/deadlock", "tests/system/circles", "tests/system/layout")
+@test("tasks show tells of tasks that wake themselves, that outlive their group, that have never yielded")
+def lints():
+    config = QUICK + workload("lints", program("tests/system/lints")) + workload("blocks", program("tests/system/lints"), "block")
+    with Weftd(config) as weftd:
+        def lint(coro, name="lints"):
+            found = [t["id"] for t in weftd.tasks(name) if t["coro"] == coro]
+            return found and weftd.weftctl("tasks", "show", found[0], "--json", status=None).stdout
+        wait_until(lambda: '"wakes itself: 200 of its 20' in (lint("yields") or ""), "the task that yields has its lint")
+        wait_until(lambda: '"outlives its task group: task 3, which was to wait for it, has ended"' in (lint("clings") or ""), "the child has its lint")
+        check_equal(json.loads(lint("main_coro"))["lints"], [], "lints of a task that is as it should be")
+        wait_until(lambda: re.search(r'"never yielded: it has run for \d\.\d s, and not suspended once"', lint("main_coro", "blocks") or ""), "the task that blocks has its lint")
+        wakes = [t["id"] for t in weftd.tasks("lints") if t["coro"] == "yields"][0]
+        check("lint        wakes itself: 200 of its 20" in weftd.weftctl("tasks", "show", wakes).stdout, "the lint for people")
+
+
+need("weftd", "weftctl", "docs/examples/deadlock", "tests/system/circles", "tests/system/layout", "tests/system/lints")
 run()
