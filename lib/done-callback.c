@@ -39,7 +39,7 @@ static void release_cb(void *arg)
 static void schedule(struct done_callback *callback, struct weft_task *task)
 {
         callback->task = weft_task_ref(task);
-        loop_ready(task->loop, &callback->handle->ready);
+        handle_ready(task->loop, callback->handle);
 }
 
 static void task_ended(struct task_watcher *watcher, struct weft_task *task, uint64_t now_ns)

@@ -150,7 +150,7 @@ static void call_ready(struct callback *callback)
 {
         unlink_callback(callback);
         weft_future_ref(callback->future);
-        loop_ready(callback->future->loop, &callback->handle->ready);
+        handle_ready(callback->future->loop, callback->handle);
 }
 
 static void complete(struct weft_future *future, int result, void *pointer)

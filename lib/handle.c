@@ -141,7 +141,7 @@ struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callbac
         struct weft_handle *handle = make(site, fn, arg, context, __builtin_return_address(0));
 
         if (handle != NULL)
-                loop_ready(handle->loop, &handle->ready);
+                handle_ready(handle->loop, handle);
         return handle;
 }
 
@@ -188,7 +188,7 @@ void weft_handle_cancel(struct weft_handle *handle)
         if (handle == NULL || handle->done || handle->cancelled || handle->freed)
                 return;
         handle->cancelled = true;
-        if (!handle->ready.queued && handle->loop != NULL)
+        if (!handle->queued && handle->loop != NULL)
                 let_go(handle); /* else when its turn comes */
 }
 
@@ -204,7 +204,7 @@ uint64_t weft_handle_when(const struct weft_handle *handle)
 
 void handle_expired(struct weft_loop *loop, struct weft_handle *handle)
 {
-        loop_ready(loop, &handle->ready);
+        handle_ready(loop, handle);
 }
 
 void handle_run(struct weft_loop *loop, struct weft_handle *handle)

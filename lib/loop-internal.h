@@ -35,6 +35,7 @@ struct weft_handle {
         struct ready ready; /* first */
         bool cancelled;
         bool done;
+        bool queued; /* its turn will come: cancelled or not */
         bool remote; /* from another thread: weft_call_soon_threadsafe */
         bool timed;  /* call_later, call_at */
         bool freed;  /* kept by debug mode only */
@@ -154,7 +155,6 @@ static inline uint64_t loop_now(struct weft_loop *loop)
 static inline void loop_queue(struct weft_loop *loop, struct ready *ready)
 {
         ready->next = NULL;
-        ready->queued = true;
         *loop->ready_link = ready;
         loop->ready_link = &ready->next;
 }
@@ -169,6 +169,13 @@ static inline void loop_ready(struct weft_loop *loop, struct ready *ready)
                 loop_kick(loop);
 }
 
+/* Has the handle called, after what is ready already. */
+static inline void handle_ready(struct weft_loop *loop, struct weft_handle *handle)
+{
+        handle->queued = true;
+        loop_ready(loop, &handle->ready);
+}
+
 static inline struct ready *loop_pop(struct weft_loop *loop)
 {
         struct ready *ready = loop->ready_head;
@@ -177,7 +184,6 @@ static inline struct ready *loop_pop(struct weft_loop *loop)
                 loop->ready_head = ready->next;
                 if (loop->ready_head == NULL)
                         loop->ready_link = &loop->ready_head;
-                ready->queued = false;
         }
         return ready;
 }
@@ -253,7 +259,7 @@ __attribute__((cold)) int task_refuse(struct weft_loop *loop, struct weft_task *
 void handle_link(struct weft_loop *loop, struct weft_handle *handle); /* one that is not called yet */
 
 /*
- * A handle of the loop, not to be called yet: loop_ready(loop, &handle->ready) has it called. It runs in the context, or
+ * A handle of the loop, not to be called yet: handle_ready has it called. It runs in the context, or
  * in a copy of the current one (NULL). caller is where the user's call goes on. 0, -EPERM, -ESHUTDOWN, -ENOMEM, -EXDEV
  * (the context is another thread's).
  */

@@ -39,7 +39,7 @@ static inline int enter_context(struct weft_loop *loop, struct weft_task *task, 
 }
 
 /* The stack with the coroutine at its top. */
-static inline int make_coroutine(struct weft_loop *loop, struct weft_task *task, void *arg, size_t stack_size)
+static inline __attribute__((always_inline)) int make_coroutine(struct weft_loop *loop, struct weft_task *task, void *arg, size_t stack_size)
 {
         struct stack stack;
         struct coroutine *co;
@@ -67,7 +67,7 @@ static inline int make_coroutine(struct weft_loop *loop, struct weft_task *task,
         return 0;
 }
 
-static inline int make_slot(struct weft_loop *loop, struct weft_task *task)
+static inline __attribute__((always_inline)) int make_slot(struct weft_loop *loop, struct weft_task *task)
 {
         struct bb_slot *slot;
         struct coroutine *co = task->co;
@@ -101,7 +101,7 @@ static inline int make_slot(struct weft_loop *loop, struct weft_task *task)
 }
 
 /* All that can fail. What was made is undone when something does. */
-static inline int make_parts(struct weft_loop *loop, struct weft_task *task, void *arg, const struct weft_spawn_options *options)
+static inline __attribute__((always_inline)) int make_parts(struct weft_loop *loop, struct weft_task *task, void *arg, const struct weft_spawn_options *options)
 {
         int result = make_coroutine(loop, task, arg, options->stack_size);
 

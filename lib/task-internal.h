@@ -25,7 +25,6 @@ struct weft_loop;
 struct ready {
         struct ready *next;
         bool is_handle;
-        bool queued;
 };
 
 enum timer_kind {

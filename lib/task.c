@@ -163,7 +163,7 @@ static inline void leave_for_loop(struct weft_loop *loop)
         BB_STORE(loop->page->current, 0);
 }
 
-static inline void switch_away(struct weft_loop *loop, struct coroutine *co, uint64_t now_ns)
+static inline __attribute__((always_inline)) void switch_away(struct weft_loop *loop, struct coroutine *co, uint64_t now_ns)
 {
         struct weft_task *next = next_task(loop, now_ns);
         struct fiber *to = &loop->fiber;
@@ -336,7 +336,6 @@ void task_start_eagerly(struct weft_loop *loop, struct weft_task *task)
         BB_STORE(self->slot->wakes[BB_WAKE_TASK], self->slot->wakes[BB_WAKE_TASK] + 1);
         seq_end(&self->slot->seq);
         self->ready.next = loop->ready_head;
-        self->ready.queued = true;
         if (loop->ready_head == NULL)
                 loop->ready_link = &self->ready.next;
         loop->ready_head = &self->ready;

@@ -214,7 +214,7 @@ static void deliver_call(struct weft_loop *loop, struct mail *mail, uint64_t now
         parcel_unpack(&call->parcel, call->context, &loop->box->heap);
         call->handle.context = call->context;
         handle_link(loop, &call->handle);
-        loop_ready(loop, &call->handle.ready);
+        handle_ready(loop, &call->handle);
 }
 
 static void call_free(struct remote_call *call)
