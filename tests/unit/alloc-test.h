@@ -18,15 +18,23 @@ static size_t alloc_countdown; /* to the one that fails; 0: none does */
 static bool alloc_failed;      /* it has been met */
 static long alloc_n_live;
 
+void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *old, size_t size);
 void __real_free(void *block);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *old, size_t size);
 char *__wrap_strdup(const char *text);
 void __wrap_free(void *block);
+
+/* A loop's threads count, too. */
+static inline void alloc_count(int n)
+{
+        (void)__atomic_add_fetch(&alloc_n_live, n, __ATOMIC_RELAXED);
+}
 
 static inline bool alloc_fails(void)
 {
@@ -41,7 +49,15 @@ void *__wrap_malloc(size_t size)
 {
         void *block = alloc_fails() ? NULL : __real_malloc(size);
 
-        alloc_n_live += block != NULL;
+        alloc_count(block != NULL);
+        return block;
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+        void *block = alloc_fails() ? NULL : __real_aligned_alloc(alignment, size);
+
+        alloc_count(block != NULL);
         return block;
 }
 
@@ -49,7 +65,7 @@ void *__wrap_calloc(size_t n, size_t size)
 {
         void *block = alloc_fails() ? NULL : __real_calloc(n, size);
 
-        alloc_n_live += block != NULL;
+        alloc_count(block != NULL);
         return block;
 }
 
@@ -57,7 +73,7 @@ void *__wrap_realloc(void *old, size_t size)
 {
         void *block = alloc_fails() ? NULL : __real_realloc(old, size);
 
-        alloc_n_live += old == NULL && block != NULL;
+        alloc_count(old == NULL && block != NULL);
         return block;
 }
 
@@ -71,7 +87,7 @@ char *__wrap_strdup(const char *text)
 
 void __wrap_free(void *block)
 {
-        alloc_n_live -= block != NULL;
+        alloc_count(-(block != NULL));
         __real_free(block);
 }
 

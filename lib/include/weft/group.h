@@ -172,6 +172,10 @@ enum weft_gather_flags {
  * which go on and whose errors count as seen. With WEFT_RETURN_ERRORS an error is a result like any other. A cancel
  * of the caller cancels all tasks; then -ECANCELED comes when the first of them ends so, with WEFT_RETURN_ERRORS when
  * all have ended. asyncio.gather. No tasks: 0 at once.
+ *
+ * Where tasks may fail with -ENOMEM or -EPERM themselves, gather's own error cannot be told from theirs by its number:
+ * use WEFT_RETURN_ERRORS, where every error that is returned is gather's own and has left the handles, but -ECANCELED,
+ * which has taken them.
  */
 WEFT_PUBLIC int weft_gather(struct weft_task *const *tasks, size_t n_tasks, unsigned flags, int *ret_results);
 

@@ -48,7 +48,9 @@ WEFT_PUBLIC int weft_spawn_with_at(const struct weft_site *site, weft_coroutine_
  * Suspends until the task is done, takes the handle, and returns the task's result: 0 or positive, or its error.
  * -ECANCELED: the task, or the caller while it waited, was cancelled. A cancel of the caller is passed on to the task, as
  * asyncio does, and the caller waits for its end. Errors that leave the handle with the caller: -EPERM (outside a task),
- * -EDEADLK (itself), -EXDEV (a task of another loop), -EINVAL (NULL).
+ * -EDEADLK (itself), -EXDEV (a task of another loop), -EINVAL (NULL). They are bugs of the caller's, told in debug mode, but a
+ * task may fail with the same numbers: who must know whose error it was keeps a reference (weft_task_ref before, then
+ * weft_task_done and weft_task_result after; it is the task's where it is done), and drops both.
  */
 WEFT_PUBLIC int weft_await(struct weft_task *task);
 
