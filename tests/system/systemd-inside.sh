@@ -43,11 +43,13 @@ counted() { [ "$(count)" -ge "$1" ]; }
 finished="SELECT count(*) FROM tasks WHERE workload = 'burst' AND coro = 'burst_task' AND state = 'finished'"
 twice="SELECT count(*) - count(DISTINCT run_id || ' ' || id) FROM tasks"
 
-echo 1..22
+echo 1..23
 result "systemctl start weftd" "$(quiet systemctl start weftd)"
 result "weftd runs as a user of its own" \
         "$([ "$(ps -o user= -p "$(main_pid)")" = weft ] || ps -o user=,args= -p "$(main_pid)")"
 result "weftctl tasks list shows the tasks of naps" "$(until_true has_tasks naps)"
+stands() { weftctl tasks stack --all -w naps | grep -q '^    napper_coro in .*+0x'; }
+result "weftctl tasks stack reads their stacks under the unit's restrictions" "$(until_true stands)"
 result "weftctl set-debug on" "$(quiet weftctl set-debug on)"
 recorded() { [ "$(sql "SELECT count(*) FROM tasks WHERE workload = 'naps'")" -gt 0 ]; }
 result "a SELECT on the history finds finished tasks" "$(until_true recorded)"
