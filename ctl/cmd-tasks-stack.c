@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * weftctl tasks stack: where live tasks stand, function by function. Of tasks that are named, one stack each; with --all the stacks of
- * all tasks, each once, with how many tasks stand there, as Go's dumps of goroutines are read.
+ * weftctl tasks stack: where live tasks stand, function by function. Of tasks that are named, one stack each; with
+ * --all the stacks of all tasks, each once, with how many tasks stand there, as Go's dumps of goroutines are read.
  */
 
 #include "client.h"
@@ -45,7 +45,8 @@ static void show_frame(const json_t *frame)
 
 static void show_stack(const json_t *stack)
 {
-        const char *incomplete = client_maybe_string(stack, "incomplete"), *call = client_maybe_string(stack, "syscall");
+        const char *incomplete = client_maybe_string(stack, "incomplete"),
+                   *call = client_maybe_string(stack, "syscall");
         const json_t *frame;
         size_t i;
 
@@ -54,8 +55,7 @@ static void show_stack(const json_t *stack)
                 text(call);
                 printf("%s\n", output_style_end());
         }
-        json_array_foreach (json_object_get(stack, "frames"), i, frame)
-                show_frame(frame);
+        json_array_foreach(json_object_get(stack, "frames"), i, frame) show_frame(frame);
         if (incomplete) {
                 printf("    %s(", output_style(OUTPUT_YELLOW));
                 text(incomplete);
@@ -109,7 +109,8 @@ static void show_group(const json_t *group)
         const json_t *ids = json_object_get(group, "ids"), *id;
         size_t i;
 
-        printf("%s%lld %s%s of ", output_style(OUTPUT_BOLD), (long long)n, n == 1 ? "task" : "tasks", output_style_end());
+        printf("%s%lld %s%s of ", output_style(OUTPUT_BOLD), (long long)n, n == 1 ? "task" : "tasks",
+               output_style_end());
         text(client_string(group, "workload"));
         printf(" in ");
         text(client_string(group, "coro"));
@@ -117,7 +118,8 @@ static void show_group(const json_t *group)
         show_state(group);
         printf(n == 1 ? ", " : ", up to ");
         show_duration(group, "longest_in_state_ms");
-        json_array_foreach (ids, i, id) {
+        json_array_foreach(ids, i, id)
+        {
                 printf("%s", i == 0 ? ": " : ", ");
                 text(json_string_value(id) ? json_string_value(id) : "");
         }
@@ -138,7 +140,8 @@ static int one(const struct ctl_args *args, struct client *client, const char *i
         if (!json_is_object(task) || !json_is_object(stack)) {
                 r = ctl_error(CTL_FAILED, "weftd's reply names no task");
         } else if (args->json) {
-                r = json_object_set(task, "stack", stack) < 0 ? ctl_error(CTL_FAILED, "out of memory") : output_json(json_incref(task));
+                r = json_object_set(task, "stack", stack) < 0 ? ctl_error(CTL_FAILED, "out of memory")
+                                                              : output_json(json_incref(task));
         } else {
                 if (!first)
                         (void)putchar('\n');
@@ -220,7 +223,8 @@ static int run(const struct ctl_args *args)
 }
 
 static const struct ctl_option options[] = {
-        CTL_OPTION(0, "all", NULL, "the stacks of all tasks: those that run, then the others, the most frequent first", CTL_FLAG, all),
+        CTL_OPTION(0, "all", NULL, "the stacks of all tasks: those that run, then the others, the most frequent first",
+                   CTL_FLAG, all),
         CTL_OPTION_WORKLOAD,
         {0},
 };
@@ -232,9 +236,10 @@ const struct ctl_command cmd_tasks_stack = {
         .n_words_min = 0,
         .n_words_max = 1000,
         .summary = "Show where live tasks stand: every function, with file and line",
-        .details = "Innermost first. The worker takes no part in it. A task that runs is stopped for some microseconds, unless that would\n"
-                   "interrupt the system call that it is in; where frames are missing, a line says why. With --json, a task as in tasks list\n"
-                   "with its stack under \"stack\", with --all a group a line.",
+        .details =
+                "Innermost first. The worker takes no part in it. A task that runs is stopped for some microseconds, unless that would\n"
+                "interrupt the system call that it is in; where frames are missing, a line says why. With --json, a task as in tasks list\n"
+                "with its stack under \"stack\", with --all a group a line.",
         .options = options,
         .run = run,
 };

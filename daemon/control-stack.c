@@ -3,8 +3,8 @@
 /*
  * GetStack and ListStacks. The tracer's thread reads the stacks; meanwhile the call waits, and the loop goes on.
  *
- * Ownership: the stream's state belongs to the call, the job's data to the tracer. Each may end before the other: a call that goes
- * away cancels its job and lets go of the data; a job that is late leaves the call without any.
+ * Ownership: the stream's state belongs to the call, the job's data to the tracer. Each may end before the other: a
+ * call that goes away cancels its job and lets go of the data; a job that is late leaves the call without any.
  */
 
 #include "control-internal.h"
@@ -28,7 +28,7 @@ struct work {
         char *directory;
         struct stacks_box *boxes; /* of one task: one */
         size_t n_boxes;
-        uint64_t number;          /* of one task; 0: all */
+        uint64_t number; /* of one task; 0: all */
         int result;
         struct stacks_task task;
         struct stacks_groups groups;
@@ -178,7 +178,8 @@ static void write_group(struct json *json, const struct work *work, const struct
         for (unsigned i = 0; i < group->n_examples; i++) {
                 const struct stacks_box *box = &work->boxes[group->examples[i].box];
 
-                (void)task_id_format(box->workload, box->instance, box->loop, group->examples[i].number, id, sizeof(id));
+                (void)task_id_format(box->workload, box->instance, box->loop, group->examples[i].number, id,
+                                     sizeof(id));
                 json_text(json, id);
         }
         json_array_end(json);
@@ -203,7 +204,9 @@ static void answer_task(struct varlink_call *call, struct request *request)
 {
         const struct watch *watch = request->control->options.watch;
         const struct stacks_box *where = &request->work->boxes[0];
-        struct task_view view = {.slot = request->work->task.slot, .quality = request->work->task.quality, .now_ns = request->work->task.now_ns};
+        struct task_view view = {.slot = request->work->task.slot,
+                                 .quality = request->work->task.quality,
+                                 .now_ns = request->work->task.now_ns};
         char prefix[TASK_ID_SIZE - NUMBER_TEXT_SIZE];
         struct json *json;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * From a slot to a stack. A slot's counter moves whenever its task begins or ends a step, so one that is the same before a
- * stack was read and after it says that the stack held still; else it is read again, a few times.
+ * From a slot to a stack. A slot's counter moves whenever its task begins or ends a step, so one that is the same
+ * before a stack was read and after it says that the stack held still; else it is read again, a few times.
  */
 
 #include "stacks.h"
@@ -40,7 +40,8 @@ static int say(struct stacktrace *ret_trace, const char *why)
         return 0;
 }
 
-/* The thread that runs the loop; 0: not known. In a pid namespace of its own it has another number, but for the first one we know ours. */
+/* The thread that runs the loop; 0: not known. In a pid namespace of its own it has another number, but for the first
+ * one we know ours. */
 static pid_t loop_thread(struct reader *reader, pid_t pid)
 {
         pid_t inside = reader_header(reader)->pid;
@@ -52,7 +53,8 @@ static pid_t loop_thread(struct reader *reader, pid_t pid)
 }
 
 /* The stack of the loop's thread, as that of the task that it runs. */
-static int read_running(struct unwinder *unwinder, pid_t pid, struct reader *reader, const struct bb_slot *slot, struct stacktrace *ret_trace)
+static int read_running(struct unwinder *unwinder, pid_t pid, struct reader *reader, const struct bb_slot *slot,
+                        struct stacktrace *ret_trace)
 {
         const struct unwinder_thread thread = {.pid = pid,
                                                .tid = loop_thread(reader, pid),
@@ -65,25 +67,29 @@ static int read_running(struct unwinder *unwinder, pid_t pid, struct reader *rea
         return unwinder_thread(unwinder, &thread, UNWINDER_MAY_STOP, deadline(STACK_PATIENCE_NS), ret_trace);
 }
 
-static int read_once(struct unwinder *unwinder, const struct stacks_box *box, struct reader *reader, uint32_t index, struct stacks_task *task)
+static int read_once(struct unwinder *unwinder, const struct stacks_box *box, struct reader *reader, uint32_t index,
+                     struct stacks_task *task)
 {
         struct bb_slot after;
         int r, quality;
 
         if (task->quality != READER_GOOD)
-                return say(&task->trace, task->quality == READER_TORN ? "its process is dead" : "its slot changes too fast to be read");
+                return say(&task->trace, task->quality == READER_TORN ? "its process is dead"
+                                                                      : "its slot changes too fast to be read");
         if (task->slot.state == BB_TASK_RUNNING)
                 r = read_running(unwinder, box->pid, reader, &task->slot, &task->trace);
         else
                 r = unwinder_task(unwinder, box->pid, reader_header(reader)->fiber_layout, &task->slot,
-                                  reader_coro(reader, task->slot.coro)->function, deadline(STACK_PATIENCE_NS), &task->trace);
+                                  reader_coro(reader, task->slot.coro)->function, deadline(STACK_PATIENCE_NS),
+                                  &task->trace);
         if (r < 0)
                 return r;
         quality = reader_slot(reader, index, &after);
         return quality == READER_GOOD && after.seq == task->slot.seq ? 0 : -EAGAIN;
 }
 
-int stacks_read_task(struct unwinder *unwinder, const struct stacks_place *place, const struct stacks_box *box, uint64_t number, struct stacks_task *ret_task)
+int stacks_read_task(struct unwinder *unwinder, const struct stacks_place *place, const struct stacks_box *box,
+                     uint64_t number, struct stacks_task *ret_task)
 {
         struct stacks_task task = {.slot = {.number = 0}};
         struct reader *reader;
@@ -282,8 +288,14 @@ static int add_alone(struct all *all, uint32_t index)
                 all->tags[0] = tag_of(all, slot);
                 all->functions[0] = reader_coro(all->reader, slot->coro)->function;
 
-                const struct unwinder_tasks tasks = {.pid = all->boxes[all->box].pid, .fiber_layout = reader_header(all->reader)->fiber_layout,
-                                                     .n = 1, .slots = slot, .tags = all->tags, .functions = all->functions, .unchanged = unchanged_cb, .arg = all};
+                const struct unwinder_tasks tasks = {.pid = all->boxes[all->box].pid,
+                                                     .fiber_layout = reader_header(all->reader)->fiber_layout,
+                                                     .n = 1,
+                                                     .slots = slot,
+                                                     .tags = all->tags,
+                                                     .functions = all->functions,
+                                                     .unchanged = unchanged_cb,
+                                                     .arg = all};
 
                 r = unwinder_groups_add(all->groups, &tasks, all->deadline_ns, &group);
                 if (r < 0)
@@ -291,16 +303,23 @@ static int add_alone(struct all *all, uint32_t index)
         }
         if (group == UNWINDER_GROUPS_CHANGED)
                 group = unwinder_groups_nothing(all->groups, tag_of(all, slot),
-                                                quality == READER_TORN ? "its process is dead"
-                                                                       : "it runs so often that its stack does not hold still");
+                                                quality == READER_TORN
+                                                        ? "its process is dead"
+                                                        : "it runs so often that its stack does not hold still");
         return group < 0 ? group : add_to_group(all, (size_t)group, slot, now_ns);
 }
 
 /* Reads what is in the batch; those that were not still come one by one. */
 static int flush_batch(struct all *all)
 {
-        const struct unwinder_tasks tasks = {.pid = all->boxes[all->box].pid, .fiber_layout = reader_header(all->reader)->fiber_layout,
-                                             .n = all->n, .slots = all->slots, .tags = all->tags, .functions = all->functions, .unchanged = unchanged_cb, .arg = all};
+        const struct unwinder_tasks tasks = {.pid = all->boxes[all->box].pid,
+                                             .fiber_layout = reader_header(all->reader)->fiber_layout,
+                                             .n = all->n,
+                                             .slots = all->slots,
+                                             .tags = all->tags,
+                                             .functions = all->functions,
+                                             .unchanged = unchanged_cb,
+                                             .arg = all};
         uint64_t now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
         int32_t groups[UNWINDER_BATCH];
         uint32_t again[UNWINDER_BATCH];
@@ -403,8 +422,8 @@ void stacks_groups_deinit(struct stacks_groups *groups)
         *groups = (struct stacks_groups){0};
 }
 
-int stacks_read_all(struct unwinder *unwinder, const struct stacks_place *place, const struct stacks_box *boxes, size_t n_boxes, const struct tracer_job *job,
-                    struct stacks_groups *ret_groups)
+int stacks_read_all(struct unwinder *unwinder, const struct stacks_place *place, const struct stacks_box *boxes,
+                    size_t n_boxes, const struct tracer_job *job, struct stacks_groups *ret_groups)
 {
         struct all *all = calloc(1, sizeof(*all));
         int r;

@@ -3,8 +3,8 @@
 #define WEFT_STACKS_H
 
 /*
- * The stacks of tasks, by their black boxes: of one task, running or not, and of all of them in groups. For the tracer's thread: it
- * opens the boxes for itself.
+ * The stacks of tasks, by their black boxes: of one task, running or not, and of all of them in groups. For the
+ * tracer's thread: it opens the boxes for itself.
  */
 
 #include "blackbox.h"
@@ -39,7 +39,8 @@ struct stacks_task {
 };
 
 /* 0; -ENOENT: it has ended; -ENOMEM; -EIO. Whatever else is wrong, the trace says. */
-int stacks_read_task(struct unwinder *unwinder, const struct stacks_place *place, const struct stacks_box *box, uint64_t number, struct stacks_task *ret_task);
+int stacks_read_task(struct unwinder *unwinder, const struct stacks_place *place, const struct stacks_box *box,
+                     uint64_t number, struct stacks_task *ret_task);
 
 #define STACKS_EXAMPLES 8U
 
@@ -47,10 +48,10 @@ int stacks_read_task(struct unwinder *unwinder, const struct stacks_place *place
 struct stacks_group {
         char workload[64];
         char coro[64];
-        char state[12];        /* as in the protocol */
-        char waiting_for[64];  /* "": it does not wait, or each for something else */
+        char state[12];       /* as in the protocol */
+        char waiting_for[64]; /* "": it does not wait, or each for something else */
         uint64_t n_tasks;
-        uint64_t longest_ns;   /* in this state, of any */
+        uint64_t longest_ns; /* in this state, of any */
         unsigned n_examples;
         struct {
                 uint32_t box; /* index */
@@ -65,8 +66,8 @@ struct stacks_groups {
 };
 
 /* Stops early when the job (NULL: none) is cancelled. 0 or -ENOMEM. */
-int stacks_read_all(struct unwinder *unwinder, const struct stacks_place *place, const struct stacks_box *boxes, size_t n_boxes, const struct tracer_job *job,
-                    struct stacks_groups *ret_groups);
+int stacks_read_all(struct unwinder *unwinder, const struct stacks_place *place, const struct stacks_box *boxes,
+                    size_t n_boxes, const struct tracer_job *job, struct stacks_groups *ret_groups);
 void stacks_groups_deinit(struct stacks_groups *groups);
 
 #endif

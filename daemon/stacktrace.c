@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Stack traces as text. What they hold came out of files and other processes: their strings are made valid by whoever read them. */
+/* Stack traces as text. What they hold came out of files and other processes: their strings are made valid by whoever
+ * read them. */
 
 #include "stacktrace.h"
 
@@ -24,7 +25,8 @@ int stacktrace_format_frame(const struct stack_frame *frame, char *buffer, size_
         if (frame->file != NULL)
                 return snprintf(buffer, size, "%s:%u", frame->file, frame->line);
         if (frame->function != NULL && module != NULL)
-                return snprintf(buffer, size, "%s in %s+0x%llx", frame->function, module, (unsigned long long)frame->offset);
+                return snprintf(buffer, size, "%s in %s+0x%llx", frame->function, module,
+                                (unsigned long long)frame->offset);
         if (module != NULL)
                 return snprintf(buffer, size, "%s+0x%llx", module, (unsigned long long)frame->offset);
         return snprintf(buffer, size, "0x%llx", (unsigned long long)frame->ip);

@@ -3,7 +3,8 @@
 #define WEFT_STACKTRACE_H
 
 /*
- * A stack that was read from outside of its process: plain data, which any thread may hold. (struct stack is libweft's, the memory.)
+ * A stack that was read from outside of its process: plain data, which any thread may hold. (struct stack is libweft's,
+ * the memory.)
  */
 
 #include <stdbool.h>
@@ -18,7 +19,7 @@ struct stack_frame {
         const char *function; /* NULL: unknown */
         const char *file;     /* as the compiler saw it, its directory cut off; NULL: unknown */
         unsigned line;
-        bool inlined;         /* into the next frame */
+        bool inlined; /* into the next frame */
 };
 
 struct stacktrace {
@@ -35,14 +36,15 @@ struct stacktrace {
 void stacktrace_deinit(struct stacktrace *trace);
 
 /*
- * "function at file:line", without debug info "function in module+0x1234", else "module+0x1234". Written as snprintf does:
- * the length that it would have.
+ * "function at file:line", without debug info "function in module+0x1234", else "module+0x1234". Written as snprintf
+ * does: the length that it would have.
  */
 int stacktrace_format_frame(const struct stack_frame *frame, char *buffer, size_t size);
 
 /*
- * A line for each of the innermost n_max frames (0: all), each after indent and ended by '\n'; then, where frames are missing,
- * one that says why ("(outer frames not read: …)"), and where n_max cut them off, how many follow. To be freed. NULL: no memory.
+ * A line for each of the innermost n_max frames (0: all), each after indent and ended by '\n'; then, where frames are
+ * missing, one that says why ("(outer frames not read: …)"), and where n_max cut them off, how many follow. To be
+ * freed. NULL: no memory.
  */
 char *stacktrace_format(const struct stacktrace *trace, size_t n_max, const char *indent);
 

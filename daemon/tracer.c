@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Jobs wait in a queue, one is in hand, those that were run wait for the loop in another queue and are announced through an
- * eventfd.
+ * Jobs wait in a queue, one is in hand, those that were run wait for the loop in another queue and are announced
+ * through an eventfd.
  *
- * Ownership: the tracer owns jobs; a job owns its data. A job that is cancelled, or late, while it is in hand is answered (or not)
- * at once and freed when it has been run: until then its data is the thread's. The lock guards the queues and what is in hand.
+ * Ownership: the tracer owns jobs; a job owns its data. A job that is cancelled, or late, while it is in hand is
+ * answered (or not) at once and freed when it has been run: until then its data is the thread's. The lock guards the
+ * queues and what is in hand.
  */
 
 #include "tracer.h"
@@ -134,11 +135,12 @@ static void late_cb(evutil_socket_t fd, short what, void *arg)
                 struct tracer_job *job, *late = NULL;
 
                 pthread_mutex_lock(&tracer->lock);
-                if (tracer->in_hand != NULL && !tracer->in_hand->answered && now_ns - tracer->in_hand->submitted_ns > TRACER_LATE_NS)
+                if (tracer->in_hand != NULL && !tracer->in_hand->answered &&
+                    now_ns - tracer->in_hand->submitted_ns > TRACER_LATE_NS)
                         late = tracer->in_hand;
-                STAILQ_FOREACH (job, &tracer->queue, entry)
-                        if (late == NULL && !job->answered && now_ns - job->submitted_ns > TRACER_LATE_NS)
-                                late = job;
+                STAILQ_FOREACH(job, &tracer->queue, entry)
+                if (late == NULL && !job->answered && now_ns - job->submitted_ns > TRACER_LATE_NS)
+                        late = job;
                 pthread_mutex_unlock(&tracer->lock);
                 if (late == NULL)
                         break;
@@ -163,7 +165,8 @@ int tracer_submit(struct tracer *tracer, const struct tracer_work *work, void *d
                 free(job);
                 return -ENOMEM;
         }
-        *job = (struct tracer_job){.tracer = tracer, .work = work, .data = data, .submitted_ns = clock_gettime_ns(CLOCK_MONOTONIC)};
+        *job = (struct tracer_job){
+                .tracer = tracer, .work = work, .data = data, .submitted_ns = clock_gettime_ns(CLOCK_MONOTONIC)};
         tracer->n_jobs++;
         pthread_mutex_lock(&tracer->lock);
         STAILQ_INSERT_TAIL(&tracer->queue, job, entry);
@@ -199,8 +202,8 @@ static void thread_run(struct unwinder *unwinder, const struct tracer_job *job, 
         (void)job;
         work->result = -ENOMEM;
         if (unwinder != NULL)
-                work->result = unwinder_thread(unwinder, &work->thread, work->flags, clock_gettime_ns(CLOCK_MONOTONIC) + TRACER_PATIENCE_NS,
-                                               &work->trace);
+                work->result = unwinder_thread(unwinder, &work->thread, work->flags,
+                                               clock_gettime_ns(CLOCK_MONOTONIC) + TRACER_PATIENCE_NS, &work->trace);
 }
 
 static void thread_done(void *data, bool late)
@@ -219,8 +222,8 @@ static void thread_release(void *data)
         free(work);
 }
 
-int tracer_read_thread(struct tracer *tracer, const struct unwinder_thread *thread, unsigned flags, tracer_done_fn done, void *arg,
-                       struct tracer_job **ret_job)
+int tracer_read_thread(struct tracer *tracer, const struct unwinder_thread *thread, unsigned flags, tracer_done_fn done,
+                       void *arg, struct tracer_job **ret_job)
 {
         static const struct tracer_work kind = {thread_run, thread_done, thread_release};
         struct thread_work *work = calloc(1, sizeof(*work));

@@ -23,18 +23,18 @@ int tracer_new(struct event_base *base, struct tracer **ret_tracer);
 struct tracer *tracer_free(struct tracer *tracer);
 
 #define TRACER_JOBS_MAX 64U
-#define TRACER_PATIENCE_NS UINT64_C(2000000000)  /* for a stack, once it has been begun */
-#define TRACER_LATE_NS UINT64_C(30000000000)     /* after which a job that is still not done is given up */
+#define TRACER_PATIENCE_NS UINT64_C(2000000000) /* for a stack, once it has been begun */
+#define TRACER_LATE_NS UINT64_C(30000000000)    /* after which a job that is still not done is given up */
 
 /*
- * Has a thread's stack read (unwinder_thread). done is called once in the loop's thread, unless the job is cancelled before;
- * trace is borrowed for the call; also when that took too long: it then says so. The job is gone after that. 0; -ENOMEM; -EAGAIN: too
- * many jobs wait.
+ * Has a thread's stack read (unwinder_thread). done is called once in the loop's thread, unless the job is cancelled
+ * before; trace is borrowed for the call; also when that took too long: it then says so. The job is gone after that. 0;
+ * -ENOMEM; -EAGAIN: too many jobs wait.
  */
 typedef void (*tracer_done_fn)(const struct stacktrace *trace, void *arg);
 
-int tracer_read_thread(struct tracer *tracer, const struct unwinder_thread *thread, unsigned flags, tracer_done_fn done, void *arg,
-                       struct tracer_job **ret_job);
+int tracer_read_thread(struct tracer *tracer, const struct unwinder_thread *thread, unsigned flags, tracer_done_fn done,
+                       void *arg, struct tracer_job **ret_job);
 
 /* done will not be called. NULL is fine. */
 void tracer_cancel(struct tracer_job *job);

@@ -3,8 +3,8 @@
 /*
  * The stacks of many suspended tasks, grouped by what is the same.
  *
- * Tasks are read a batch at a time: two system calls give the registers and the tops of all their stacks, and only then are
- * they walked. A group keeps one stack, without names: those are looked up at the end, once for each place. Groups
+ * Tasks are read a batch at a time: two system calls give the registers and the tops of all their stacks, and only then
+ * are they walked. A group keeps one stack, without names: those are looked up at the end, once for each place. Groups
  * and frames are bounded; the tasks beyond that are counted in a last group that has no frames.
  *
  * Ownership: groups hold references on the images of their frames, which do not depend on the process any more.
@@ -31,7 +31,7 @@ struct group {
         struct raw_frame *frames;
         size_t n_frames;
         struct raw_frame function; /* of the coroutine: of any of the tasks */
-        char *why; /* NULL: it is whole */
+        char *why;                 /* NULL: it is whole */
 };
 
 struct window {
@@ -101,7 +101,8 @@ static uint64_t hash_of(uint64_t tag, const struct raw_frame *frames, size_t n_f
         return hash;
 }
 
-static bool group_is(const struct group *group, uint64_t tag, const struct raw_frame *frames, size_t n_frames, const char *why)
+static bool group_is(const struct group *group, uint64_t tag, const struct raw_frame *frames, size_t n_frames,
+                     const char *why)
 {
         if (group->tag != tag || group->n_frames != n_frames || strcmp(group->why != NULL ? group->why : "", why) != 0)
                 return false;
@@ -131,7 +132,8 @@ static bool add_frames(struct group *group, const struct raw_frame *frames, size
 }
 
 /* The group of such tasks, which may be new. Its index or -ENOMEM. */
-static int32_t find_group(struct unwinder_groups *groups, uint64_t tag, const struct raw_frame *frames, size_t n_frames, const char *why)
+static int32_t find_group(struct unwinder_groups *groups, uint64_t tag, const struct raw_frame *frames, size_t n_frames,
+                          const char *why)
 {
         uint64_t hash = hash_of(tag, frames, n_frames, why);
         struct group *group;
@@ -174,12 +176,16 @@ size_t unwinder_groups_count(const struct unwinder_groups *groups)
         return groups->n_groups;
 }
 
-int unwinder_groups_trace(struct unwinder_groups *groups, size_t index, uint64_t deadline_ns, struct stacktrace *ret_trace)
+int unwinder_groups_trace(struct unwinder_groups *groups, size_t index, uint64_t deadline_ns,
+                          struct stacktrace *ret_trace)
 {
         const struct group *group = &groups->groups[index];
 
-        return trace_make(&(struct trace_source){.frames = group->frames, .n_frames = group->n_frames, .function = group->function, .incomplete = group->why}, deadline_ns,
-                          ret_trace);
+        return trace_make(&(struct trace_source){.frames = group->frames,
+                                                 .n_frames = group->n_frames,
+                                                 .function = group->function,
+                                                 .incomplete = group->why},
+                          deadline_ns, ret_trace);
 }
 
 /* The coroutine's function, for a group that is new. */
@@ -225,7 +231,7 @@ static void read_pieces(pid_t pid, const struct piece *pieces, unsigned n)
                         *pieces[from + whole].ret_done = true;
                 }
                 if (r < 0 && errno != EFAULT)
-                        return; /* there is no process any more */
+                        return;    /* there is no process any more */
                 from += whole + 1; /* without that which could not be read */
         }
 }
@@ -237,7 +243,8 @@ static void read_windows(struct unwinder_groups *groups, const struct unwinder_t
         unsigned n = 0;
 
         for (unsigned i = 0; i < tasks->n; i++)
-                pieces[i] = (struct piece){tasks->slots[i].sp_at, &groups->windows[i].saved, sizeof(struct task_saved), &done[i]};
+                pieces[i] = (struct piece){tasks->slots[i].sp_at, &groups->windows[i].saved, sizeof(struct task_saved),
+                                           &done[i]};
         read_pieces(tasks->pid, pieces, tasks->n);
         for (unsigned i = 0; i < tasks->n; i++) {
                 struct window *window = &groups->windows[i];
@@ -264,7 +271,8 @@ static void walk_window(struct walk *walk, const struct window *window, const st
         walk_run(walk);
 }
 
-int unwinder_groups_add(struct unwinder_groups *groups, const struct unwinder_tasks *tasks, uint64_t deadline_ns, int32_t *ret_groups)
+int unwinder_groups_add(struct unwinder_groups *groups, const struct unwinder_tasks *tasks, uint64_t deadline_ns,
+                        int32_t *ret_groups)
 {
         struct walk *walk = groups->unwinder->walk;
         char why[UNWIND_WHY_MAX];
@@ -281,7 +289,8 @@ int unwinder_groups_add(struct unwinder_groups *groups, const struct unwinder_ta
                         ret_groups[i] = find_group(groups, tasks->tags[i], NULL, 0, why);
                 } else {
                         walk_begin(walk, groups->unwinder, patient, deadline_ns);
-                        if (window->valid && task_layout_is_known(tasks->fiber_layout) && (tasks->slots[i].flags & BB_TASK_STARTED) != 0)
+                        if (window->valid && task_layout_is_known(tasks->fiber_layout) &&
+                            (tasks->slots[i].flags & BB_TASK_STARTED) != 0)
                                 walk_window(walk, window, &tasks->slots[i]);
                         else
                                 (void)task_walk(walk, tasks->fiber_layout, &tasks->slots[i]); /* says why */
@@ -290,7 +299,8 @@ int unwinder_groups_add(struct unwinder_groups *groups, const struct unwinder_ta
                                 ret_groups[i] = UNWINDER_GROUPS_CHANGED;
                                 continue;
                         }
-                        ret_groups[i] = find_group(groups, tasks->tags[i], walk->frames, walk->n_frames, walk_says(walk, why, sizeof(why)));
+                        ret_groups[i] = find_group(groups, tasks->tags[i], walk->frames, walk->n_frames,
+                                                   walk_says(walk, why, sizeof(why)));
                 }
                 if (ret_groups[i] < 0)
                         return ret_groups[i];

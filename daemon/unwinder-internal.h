@@ -56,9 +56,9 @@
 enum rule_kind {
         RULE_UNKNOWN = 0, /* the caller's value is lost; of the return address: there is no caller */
         RULE_SAME,
-        RULE_AT,          /* in memory at CFA + offset */
-        RULE_VALUE,       /* CFA + offset; of the CFA: register + offset */
-        RULE_REGISTER,    /* another register's */
+        RULE_AT,       /* in memory at CFA + offset */
+        RULE_VALUE,    /* CFA + offset; of the CFA: register + offset */
+        RULE_REGISTER, /* another register's */
         RULE_AT_EXPRESSION,
         RULE_EXPRESSION,
 };
@@ -73,9 +73,9 @@ struct rule {
 
 /* How the caller's registers are found where a function stands at some address. */
 struct row {
-        bool known;         /* there is CFI */
-        bool signal_frame;  /* its "caller" was interrupted, and has called nothing */
-        bool undefined_pc;  /* the outermost frame */
+        bool known;        /* there is CFI */
+        bool signal_frame; /* its "caller" was interrupted, and has called nothing */
+        bool undefined_pc; /* the outermost frame */
         struct rule cfa;
         struct rule pc;
         struct rule regs[UNWIND_N_REGS];
@@ -117,7 +117,7 @@ struct raw_frame;
 struct tails {
         const struct image *to;
         uint64_t to_entry;
-        unsigned n; /* 0: there is none, or more than one */
+        unsigned n;                    /* 0: there is none, or more than one */
         uint64_t addresses[TAILS_MAX]; /* behind each, outermost first */
 };
 
@@ -153,7 +153,8 @@ void image_cache_shrink(struct image_cache *cache, size_t bytes_max);
 /* Forgets what was looked up, where that is too much. Rows and places must not be held. */
 void image_cache_tidy(struct image_cache *cache);
 
-/* The ELF file at path (or, where that is not NULL, at `open_path`, which leads to it). 0; or as unwinder_defined_where. */
+/* The ELF file at path (or, where that is not NULL, at `open_path`, which leads to it). 0; or as
+ * unwinder_defined_where. */
 int image_get(struct image_cache *cache, const char *path, const char *open_path, struct image **ret_image);
 struct image *image_put(struct image_cache *cache, struct image *image);
 
@@ -203,7 +204,7 @@ struct mapping {
         uint64_t start, end, offset;
         uint64_t bias; /* address in memory - address in the file; of a mapping without an image: start - offset */
         ino_t inode;
-        char *path;    /* "[vdso]", "/usr/lib/libc.so.6", "" */
+        char *path; /* "[vdso]", "/usr/lib/libc.so.6", "" */
         bool deleted;
         bool tried;
         struct image *image;
@@ -212,10 +213,10 @@ struct mapping {
 
 struct patient {
         TAILQ_ENTRY(patient) entry; /* the one used last comes first */
-        pid_t pid; /* 0: it is dead */
-        int fd; /* of /proc/PID: no other process can come by its name */
-        bool dead;          /* there is no /proc/PID, and no memory to read */
-        int64_t started_ns; /* of a dead one: CLOCK_REALTIME */
+        pid_t pid;                  /* 0: it is dead */
+        int fd;                     /* of /proc/PID: no other process can come by its name */
+        bool dead;                  /* there is no /proc/PID, and no memory to read */
+        int64_t started_ns;         /* of a dead one: CLOCK_REALTIME */
         uint64_t looked_ns;
         struct mapping *mappings; /* sorted */
         size_t n_mappings;
@@ -251,9 +252,9 @@ void patient_explain(pid_t pid, int error, const char *what, char *why, size_t s
 struct raw_frame {
         uint64_t ip;
         uint64_t offset;
-        struct image *image;     /* NULL: none; holds no reference */
-        const char *path;        /* of its mapping, until the process is looked at again; NULL: no code */
-        bool exact;              /* ip was reached other than by a call's return */
+        struct image *image; /* NULL: none; holds no reference */
+        const char *path;    /* of its mapping, until the process is looked at again; NULL: no code */
+        bool exact;          /* ip was reached other than by a call's return */
 };
 
 enum walk_end {
@@ -261,7 +262,7 @@ enum walk_end {
         WALK_NEEDS_REGISTER, /* one whose value is not known */
         WALK_NO_CFI,         /* and without it the frame pointer was no help, or is not known */
         WALK_GARBAGE,
-        WALK_MEMORY,         /* a word could not be read */
+        WALK_MEMORY, /* a word could not be read */
         WALK_TOO_DEEP,
         WALK_DEADLINE,
 };
@@ -274,14 +275,14 @@ struct walk {
         uint64_t regs[UNWIND_N_REGS];
         uint64_t known; /* bits: which of regs */
         uint64_t pc;
-        bool exact;     /* pc is no return address */
+        bool exact; /* pc is no return address */
 
         /* The stack, as far as it was copied: low is its lowest copied address. */
         uint64_t low, high;
-        uint64_t limit;   /* it ends here at the latest */
+        uint64_t limit; /* it ends here at the latest */
         uint8_t *bytes;
         size_t n_allocated;
-        bool live;        /* the stack holds still: more of it may be read */
+        bool live; /* the stack holds still: more of it may be read */
 
         struct raw_frame frames[UNWIND_MAX_FRAMES];
         size_t n_frames;
@@ -299,7 +300,8 @@ void walk_begin(struct walk *walk, struct unwinder *unwinder, struct patient *pa
 /* Makes room for so much of a stack. 0 or -ENOMEM. */
 int walk_reserve(struct walk *walk, size_t size);
 
-/* Copies the stack from sp on, to limit at most and at least `size` bytes of it where they exist. 0 or a negative errno. */
+/* Copies the stack from sp on, to limit at most and at least `size` bytes of it where they exist. 0 or a negative
+ * errno. */
 int walk_copy(struct walk *walk, uint64_t sp, uint64_t limit, size_t size);
 
 /* From regs, known, pc and the stack on. What it found is in frames, end and why. */
@@ -333,7 +335,7 @@ int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *sl
 struct trace_source {
         const struct raw_frame *frames;
         size_t n_frames;
-        struct raw_frame function;        /* the coroutine's, where the stack is one's and that is known: image not NULL */
+        struct raw_frame function; /* the coroutine's, where the stack is one's and that is known: image not NULL */
         const char *incomplete, *syscall; /* NULL: nothing */
         bool stopped;
         uint64_t stopped_ns;
@@ -343,7 +345,8 @@ struct trace_source {
 size_t tails_insert(const struct trace_source *source, uint64_t deadline_ns, struct raw_frame *frames, size_t n_max);
 
 /* Fills source->function: a coroutine's, by its address in the process (0: unknown). */
-void trace_set_function(struct trace_source *source, struct unwinder *unwinder, struct patient *patient, uint64_t function);
+void trace_set_function(struct trace_source *source, struct unwinder *unwinder, struct patient *patient,
+                        uint64_t function);
 
 /* 0 or -ENOMEM. */
 int trace_make(const struct trace_source *source, uint64_t deadline_ns, struct stacktrace *ret_trace);
@@ -362,8 +365,8 @@ int trace_nothing(const char *why, struct stacktrace *ret_trace);
 #define STOP_COPY_MAX (256U << 10) /* bytes of a stack that are copied while a thread is stopped */
 
 /*
- * Stops the thread, takes its registers and its stack (up to `limit` at most) into the walk, and lets it go on. 0, or a negative
- * errno (-ETIMEDOUT: it did not stop in time).
+ * Stops the thread, takes its registers and its stack (up to `limit` at most) into the walk, and lets it go on. 0, or a
+ * negative errno (-ETIMEDOUT: it did not stop in time).
  */
 int stop_thread(struct walk *walk, pid_t tid, uint64_t stack_low, uint64_t stack_high, uint64_t *ret_stopped_ns);
 

@@ -4,8 +4,9 @@
  * A process from outside: what code lies where in it, and its memory.
  *
  * It is held by a descriptor of its directory in /proc, which no other process can take over. /proc/PID/maps is read
- * again when what is known is older than a moment. A mapping's file is loaded when a frame lies in it, and used only if it is
- * the one that was mapped: its build id must be in memory, too, or, where it has none, the inode must be the same.
+ * again when what is known is older than a moment. A mapping's file is loaded when a frame lies in it, and used only if
+ * it is the one that was mapped: its build id must be in memory, too, or, where it has none, the inode must be the
+ * same.
  *
  * Ownership: the unwinder owns processes; a mapping holds a reference on its image.
  */
@@ -96,10 +97,13 @@ static void explain_refusal(pid_t pid, const char *what, char *why, size_t size)
                 close(fd);
         }
         if (scope != '0')
-                (void)snprintf(why, size, "%s of process %d: not permitted (kernel.yama.ptrace_scope is %c: only weftd's own workers can be read)",
-                               what, (int)pid, scope);
+                (void)snprintf(
+                        why, size,
+                        "%s of process %d: not permitted (kernel.yama.ptrace_scope is %c: only weftd's own workers can be read)",
+                        what, (int)pid, scope);
         else
-                (void)snprintf(why, size, "%s of process %d: not permitted (weftd needs its uid, and the right to trace it)", what,
+                (void)snprintf(why, size,
+                               "%s of process %d: not permitted (weftd needs its uid, and the right to trace it)", what,
                                (int)pid);
 }
 
@@ -140,8 +144,8 @@ static int mapping_parse(const char *line, struct mapping *ret_mapping)
         int at = 0;
         size_t n;
 
-        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %lu %n", &mapping.start, &mapping.end, permissions,
-                   &mapping.offset, &inode, &at) < 5 ||
+        if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*s %lu %n", &mapping.start, &mapping.end,
+                   permissions, &mapping.offset, &inode, &at) < 5 ||
             at == 0 || permissions[2] != 'x' || mapping.end <= mapping.start)
                 return 0;
         mapping.inode = (ino_t)inode;
@@ -150,7 +154,8 @@ static int mapping_parse(const char *line, struct mapping *ret_mapping)
         if (mapping.path == NULL)
                 return -ENOMEM;
         n = strlen(mapping.path);
-        if (mapping.path[0] == '/' && n > sizeof(deleted) && strcmp(mapping.path + n - (sizeof(deleted) - 1), deleted) == 0) {
+        if (mapping.path[0] == '/' && n > sizeof(deleted) &&
+            strcmp(mapping.path + n - (sizeof(deleted) - 1), deleted) == 0) {
                 mapping.path[n - (sizeof(deleted) - 1)] = '\0';
                 mapping.deleted = true;
         }
@@ -366,9 +371,10 @@ static bool try_file(struct unwinder *unwinder, struct patient *patient, struct 
         int r = image_get(&unwinder->cache, mapping->path, open_path, &image);
 
         if (r < 0) {
-                mapping->why = r == -EPERM || r == -EACCES ? "its file belongs to neither root nor weftd's user, or cannot be read"
-                               : r == -EFBIG               ? "its file is too large"
-                                                           : "its file cannot be read";
+                mapping->why = r == -EPERM || r == -EACCES
+                                       ? "its file belongs to neither root nor weftd's user, or cannot be read"
+                               : r == -EFBIG ? "its file is too large"
+                                             : "its file cannot be read";
                 return false;
         }
         if (!find_bias(image, mapping, &bias) || !is_mapped(patient, mapping, image, bias)) {
@@ -421,7 +427,8 @@ static void mapping_load(struct unwinder *unwinder, struct patient *patient, str
         n = readlinkat(patient->fd, "exe", exe, sizeof(exe) - 1);
         if (n > 0) {
                 exe[n] = '\0';
-                if (strncmp(exe, mapping->path, strlen(mapping->path)) == 0 && try_file(unwinder, patient, mapping, path))
+                if (strncmp(exe, mapping->path, strlen(mapping->path)) == 0 &&
+                    try_file(unwinder, patient, mapping, path))
                         return;
         }
         /* It may see other files than we do. */

@@ -3,9 +3,9 @@
 /*
  * The short stop of a thread: registers and stack are copied while it holds still, everything else comes after it.
  *
- * By PTRACE_SEIZE and PTRACE_INTERRUPT: no signal, and when the tracer dies the kernel lets the patient go. Each stop has a
- * thread of its own, so that one that does not come in time (the patient is in the kernel for long) is taken back by that
- * thread's end. waitid asks for stops alone: a worker that dies meanwhile is left for its supervisor to reap.
+ * By PTRACE_SEIZE and PTRACE_INTERRUPT: no signal, and when the tracer dies the kernel lets the patient go. Each stop
+ * has a thread of its own, so that one that does not come in time (the patient is in the kernel for long) is taken back
+ * by that thread's end. waitid asks for stops alone: a worker that dies meanwhile is left for its supervisor to reap.
  */
 
 #include "unwinder-internal.h"
@@ -34,7 +34,8 @@ struct stop {
         int result;
 };
 
-/* Waits until the thread has stopped; or is cancelled. By sleeping: who polls may not be on a processor when it comes. */
+/* Waits until the thread has stopped; or is cancelled. By sleeping: who polls may not be on a processor when it comes.
+ */
 static int wait_for_stop(pid_t tid)
 {
         siginfo_t info;
@@ -52,9 +53,9 @@ static int wait_for_stop(pid_t tid)
 static void take_registers(struct walk *walk, const struct user_regs_struct *regs)
 {
 #if defined(__x86_64__)
-        const unsigned long long values[UNWIND_N_REGS] = {regs->rax, regs->rdx, regs->rcx, regs->rbx, regs->rsi, regs->rdi,
-                                                          regs->rbp, regs->rsp, regs->r8,  regs->r9,  regs->r10, regs->r11,
-                                                          regs->r12, regs->r13, regs->r14, regs->r15, regs->rip};
+        const unsigned long long values[UNWIND_N_REGS] = {
+                regs->rax, regs->rdx, regs->rcx, regs->rbx, regs->rsi, regs->rdi, regs->rbp, regs->rsp, regs->r8,
+                regs->r9,  regs->r10, regs->r11, regs->r12, regs->r13, regs->r14, regs->r15, regs->rip};
 
         for (unsigned i = 0; i < UNWIND_N_REGS; i++)
                 walk_set(walk, i, values[i]);
@@ -86,7 +87,8 @@ static int copy(struct stop *stop)
         return walk_copy(walk, sp, limit, STOP_COPY_MAX);
 }
 
-/* On a busy machine the patient would stay stopped until our turn comes; who asks for short turns gets them sooner (Linux 6.12). */
+/* On a busy machine the patient would stay stopped until our turn comes; who asks for short turns gets them sooner
+ * (Linux 6.12). */
 static void ask_for_short_turns(void)
 {
         struct {
@@ -128,7 +130,8 @@ static void *stop_run(void *arg)
 
 int stop_thread(struct walk *walk, pid_t tid, uint64_t stack_low, uint64_t stack_high, uint64_t *ret_stopped_ns)
 {
-        struct stop stop = {.walk = walk, .tid = tid, .stack_low = stack_low, .stack_high = stack_high, .result = -ETIMEDOUT};
+        struct stop stop = {
+                .walk = walk, .tid = tid, .stack_low = stack_low, .stack_high = stack_high, .result = -ETIMEDOUT};
         uint64_t until_ns = clock_gettime_ns(CLOCK_MONOTONIC) + STOP_PATIENCE_NS;
         struct timespec until;
         pthread_t thread;
@@ -142,7 +145,8 @@ int stop_thread(struct walk *walk, pid_t tid, uint64_t stack_low, uint64_t stack
                 return -r;
         if (until_ns > walk->deadline_ns)
                 until_ns = walk->deadline_ns;
-        until = (struct timespec){.tv_sec = (time_t)(until_ns / 1000000000U), .tv_nsec = (long)(until_ns % 1000000000U)};
+        until = (struct timespec){.tv_sec = (time_t)(until_ns / 1000000000U),
+                                  .tv_nsec = (long)(until_ns % 1000000000U)};
         if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
                 (void)pthread_cancel(thread); /* if it waits; else it is about to end */
                 (void)pthread_join(thread, NULL);

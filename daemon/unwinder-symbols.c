@@ -19,6 +19,93 @@
 #define NESTING_MAX 64U /* of blocks and scopes */
 #define TEXT_MAX 512U
 
+/* ---- the symbol table ---- */
+
+static int compare_symbols(const void *a, const void *b)
+{
+        const struct image_symbol *x = a, *y = b;
+
+        return x->start < y->start ? -1 : x->start > y->start;
+}
+
+static Elf_Scn *find_section(Elf *elf, GElf_Word type, GElf_Shdr *ret_header)
+{
+        Elf_Scn *section = NULL;
+
+        while ((section = elf_nextscn(elf, section)) != NULL)
+                if (gelf_getshdr(section, ret_header) != NULL && ret_header->sh_type == type)
+                        return section;
+        return NULL;
+}
+
+static void load_symbols(struct image *image, Elf *elf, GElf_Word type)
+{
+        GElf_Shdr header;
+        Elf_Scn *section = find_section(elf, type, &header);
+        Elf_Data *data = section != NULL ? elf_getdata(section, NULL) : NULL;
+        size_t n = data != NULL && header.sh_entsize > 0 ? data->d_size / header.sh_entsize : 0;
+
+        if (n == 0 || n > INT32_MAX || (image->symbols = calloc(n, sizeof(*image->symbols))) == NULL)
+                return;
+        for (size_t i = 0; i < n; i++) {
+                GElf_Sym symbol;
+                const char *name;
+
+                if (gelf_getsym(data, (int)i, &symbol) == NULL || symbol.st_size == 0 || symbol.st_shndx == SHN_UNDEF ||
+                    (GELF_ST_TYPE(symbol.st_info) != STT_FUNC && GELF_ST_TYPE(symbol.st_info) != STT_GNU_IFUNC))
+                        continue;
+                name = elf_strptr(elf, header.sh_link, symbol.st_name);
+                if (name != NULL && name[0] != '\0')
+                        image->symbols[image->n_symbols++] =
+                                (struct image_symbol){symbol.st_value, symbol.st_value + symbol.st_size, name};
+        }
+        qsort(image->symbols, image->n_symbols, sizeof(*image->symbols), compare_symbols);
+}
+
+static const struct image_symbol *find_symbol(struct image *image, uint64_t address)
+{
+        size_t low = 0, high;
+
+        if (!image->tried_symbols) {
+                image->tried_symbols = true;
+                (void)image_dwarf(image); /* finds the file beside */
+                load_symbols(image, image->file.elf, SHT_SYMTAB);
+                if (image->symbols == NULL && image->debug.elf != NULL)
+                        load_symbols(image, image->debug.elf, SHT_SYMTAB);
+                if (image->symbols == NULL)
+                        load_symbols(image, image->file.elf, SHT_DYNSYM);
+        }
+        for (high = image->n_symbols; low < high;) {
+                size_t middle = low + (high - low) / 2;
+
+                if (image->symbols[middle].start <= address)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        /* The innermost of those that overlap is usually the last one. */
+        for (size_t i = low; i > 0 && low - i < 8; i--)
+                if (address < image->symbols[i - 1].end)
+                        return &image->symbols[i - 1];
+        return NULL;
+}
+
+const char *image_symbol(struct image *image, uint64_t address)
+{
+        const struct image_symbol *symbol = find_symbol(image, address);
+
+        return symbol != NULL ? symbol->name : NULL;
+}
+
+uint64_t image_symbol_start(struct image *image, uint64_t address)
+{
+        const struct image_symbol *symbol = find_symbol(image, address);
+
+        return symbol != NULL ? symbol->start : 0;
+}
+
+/* ---- debug info ---- */
+
 /* The functions that have an address, the outermost first: a subprogram, then what was inlined into it. */
 struct chain {
         Dwarf_Die dies[INLINED_MAX];

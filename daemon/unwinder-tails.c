@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Functions that have ended in a jump to another one: they have no frame any more, but their caller's debug info says whom it
- * called, and theirs says where they may jump to. Where that leaves exactly one way to the function that has the frame, the ones on
- * that way are shown. A coroutine's function is called through a pointer; its black box says which one it is.
+ * Functions that have ended in a jump to another one: they have no frame any more, but their caller's debug info says
+ * whom it called, and theirs says where they may jump to. Where that leaves exactly one way to the function that has
+ * the frame, the ones on that way are shown. A coroutine's function is called through a pointer; its black box says
+ * which one it is.
  */
 
 #include "unwinder-internal.h"
@@ -25,7 +26,7 @@ struct site {
 };
 
 struct sites {
-        bool tail; /* only jumps, else only calls */
+        bool tail;        /* only jumps, else only calls */
         uint64_t address; /* only that which returns there; 0: all */
         unsigned n;
         bool too_many;
@@ -69,7 +70,8 @@ static void add_site(Dwarf_Die *die, struct sites *sites)
 
         if (tail != sites->tail)
                 return;
-        if (!attribute_address(die, DW_AT_call_return_pc, &site.address) && !attribute_address(die, DW_AT_low_pc, &site.address)) {
+        if (!attribute_address(die, DW_AT_call_return_pc, &site.address) &&
+            !attribute_address(die, DW_AT_low_pc, &site.address)) {
                 if (!attribute_address(die, DW_AT_call_pc, &site.address))
                         return;
                 site.address++;
@@ -80,7 +82,8 @@ static void add_site(Dwarf_Die *die, struct sites *sites)
                 sites->too_many = true;
                 return;
         }
-        if ((dwarf_attr(die, DW_AT_call_origin, &attribute) != NULL || dwarf_attr(die, DW_AT_abstract_origin, &attribute) != NULL) &&
+        if ((dwarf_attr(die, DW_AT_call_origin, &attribute) != NULL ||
+             dwarf_attr(die, DW_AT_abstract_origin, &attribute) != NULL) &&
             dwarf_formref_die(&attribute, &origin) != NULL) {
                 site.name = dwarf_diename(&origin);
                 site.target = function_entry(&origin);
@@ -139,7 +142,8 @@ static bool is_goal(const struct goal *goal, const struct image *image, const st
 }
 
 /* Counts the ways from the function at `from` to the goal that are made of jumps; way has one of them. */
-static void find_ways(struct image *image, uint64_t from, const struct goal *goal, unsigned depth, uint64_t *path, struct way *way)
+static void find_ways(struct image *image, uint64_t from, const struct goal *goal, unsigned depth, uint64_t *path,
+                      struct way *way)
 {
         struct sites *sites = calloc(1, sizeof(*sites));
 
@@ -207,21 +211,27 @@ uint64_t tails_target(struct image *image, uint64_t address)
 
 /* ---- frames ---- */
 
-/* Adds those between a frame and its caller: a function at `from` (in the file) was called, and has led to the frame. */
-static size_t add_tails(struct raw_frame *frames, size_t n, size_t n_max, const struct raw_frame *frame, struct image *image, uint64_t from,
-                        uint64_t bias)
+/* Adds those between a frame and its caller: a function at `from` (in the file) was called, and has led to the frame.
+ */
+static size_t add_tails(struct raw_frame *frames, size_t n, size_t n_max, const struct raw_frame *frame,
+                        struct image *image, uint64_t from, uint64_t bias)
 {
         const struct tails *tails = frame->image != NULL ? image_tails(image, from, frame) : NULL;
 
         for (unsigned i = tails != NULL ? tails->n : 0; i-- > 0 && n < n_max;)
-                frames[n++] = (struct raw_frame){.ip = tails->addresses[i] + bias, .offset = tails->addresses[i], .image = image, .path = image->path};
+                frames[n++] = (struct raw_frame){.ip = tails->addresses[i] + bias,
+                                                 .offset = tails->addresses[i],
+                                                 .image = image,
+                                                 .path = image->path};
         return n;
 }
 
 size_t tails_insert(const struct trace_source *source, uint64_t deadline_ns, struct raw_frame *frames, size_t n_max)
 {
         const struct raw_frame *from = source->frames;
-        size_t n = 0, root = source->function.image != NULL && source->incomplete == NULL && source->n_frames >= 3 ? source->n_frames - 3 : SIZE_MAX;
+        size_t n = 0, root = source->function.image != NULL && source->incomplete == NULL && source->n_frames >= 3
+                                     ? source->n_frames - 3
+                                     : SIZE_MAX;
 
         for (size_t i = 0; i < source->n_frames && n < n_max; i++) {
                 const struct raw_frame *caller = i + 1 < source->n_frames ? &from[i + 1] : NULL;
@@ -236,7 +246,8 @@ size_t tails_insert(const struct trace_source *source, uint64_t deadline_ns, str
                 } else if (caller != NULL && caller->image != NULL && !caller->exact) {
                         target = image_call_target(caller->image, caller->offset);
                         if (target != 0)
-                                n = add_tails(frames, n, n_max, &from[i], caller->image, target, caller->ip - caller->offset);
+                                n = add_tails(frames, n, n_max, &from[i], caller->image, target,
+                                              caller->ip - caller->offset);
                 }
         }
         return n;

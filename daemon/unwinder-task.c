@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The stacks of suspended tasks: from what the switch keeps of each (header.fiber_layout says how that looks) on. The worker is not stopped and takes no part.
+ * The stacks of suspended tasks: from what the switch keeps of each (header.fiber_layout says how that looks) on. The
+ * worker is not stopped and takes no part.
  */
 
 #include "unwinder-internal.h"
@@ -46,7 +47,11 @@ int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *sl
 
         walk->end = WALK_MEMORY;
         if (!task_layout_is_known(fiber_layout)) {
-                (void)snprintf(walk->why, sizeof(walk->why), fiber_layout == FIBER_LAYOUT_NONE ? "its program switches stacks in a way that leaves no trace (layout %u)" : "stacks of layout %u are unknown to this weftd", fiber_layout);
+                (void)snprintf(walk->why, sizeof(walk->why),
+                               fiber_layout == FIBER_LAYOUT_NONE
+                                       ? "its program switches stacks in a way that leaves no trace (layout %u)"
+                                       : "stacks of layout %u are unknown to this weftd",
+                               fiber_layout);
                 return -ENOTSUP;
         }
         if ((slot->flags & BB_TASK_STARTED) == 0) {
@@ -70,8 +75,8 @@ int task_walk(struct walk *walk, uint32_t fiber_layout, const struct bb_slot *sl
         return 0;
 }
 
-int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot, uint64_t function,
-                  uint64_t deadline_ns, struct stacktrace *ret_trace)
+int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot,
+                  uint64_t function, uint64_t deadline_ns, struct stacktrace *ret_trace)
 {
         struct walk *walk = unwinder->walk;
         struct trace_source source = {.frames = NULL};

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The stack of a thread: of one in a system call without stopping it, from /proc/PID/task/TID/syscall (number, arguments, SP,
- * PC) and a copy of its stack, which counts only if that file says the same after it. SP and PC are often enough: what
- * an inner frame has saved is found on the stack.
+ * The stack of a thread: of one in a system call without stopping it, from /proc/PID/task/TID/syscall (number,
+ * arguments, SP, PC) and a copy of its stack, which counts only if that file says the same after it. SP and PC are
+ * often enough: what an inner frame has saved is found on the stack.
  *
- * A stop is for a thread that runs, and for a call that goes on after one: those that are known to are listed here. Whatever
- * is not listed is not interrupted; see signal(7) on calls that a stop ends early.
+ * A stop is for a thread that runs, and for a call that goes on after one: those that are known to are listed here.
+ * Whatever is not listed is not interrupted; see signal(7) on calls that a stop ends early.
  */
 
 #include "unwinder-internal.h"
@@ -28,7 +28,7 @@
 enum call_kind {
         CALL_INTERRUPTED = 0, /* a stop ends it early, or may */
         CALL_GOES_ON,
-        CALL_BY_FD,           /* as what its first argument is open on goes on */
+        CALL_BY_FD, /* as what its first argument is open on goes on */
 };
 
 struct call {
@@ -115,7 +115,8 @@ struct standing {
 /* A descriptor whose reads and writes go on after a stop: a regular file, a pipe, and a few more. */
 static bool fd_goes_on(pid_t pid, uint64_t fd)
 {
-        static const char *const kinds[] = {"anon_inode:[eventfd]", "anon_inode:[timerfd]", "anon_inode:[signalfd]", "anon_inode:inotify", "pipe:["};
+        static const char *const kinds[] = {"anon_inode:[eventfd]", "anon_inode:[timerfd]", "anon_inode:[signalfd]",
+                                            "anon_inode:inotify", "pipe:["};
         char path[64], link[64];
         struct stat st;
         ssize_t n;
@@ -137,7 +138,8 @@ static bool goes_on(const struct standing *standing, pid_t pid)
                 return true;
         if (standing->call == NULL)
                 return false;
-        return standing->call->kind == CALL_GOES_ON || (standing->call->kind == CALL_BY_FD && fd_goes_on(pid, standing->args[0]));
+        return standing->call->kind == CALL_GOES_ON ||
+               (standing->call->kind == CALL_BY_FD && fd_goes_on(pid, standing->args[0]));
 }
 
 static void name_call(struct standing *standing)
@@ -180,8 +182,11 @@ static int standing_read(struct patient *patient, pid_t tid, struct standing *re
         text[n] = '\0';
         if (strncmp(text, "running", 7) == 0) {
                 standing.running = true;
-        } else if (sscanf(text, "%ld %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64, &standing.number, &standing.args[0],
-                          &standing.args[1], &standing.args[2], &standing.args[3], &standing.args[4], &standing.args[5], &standing.sp, &standing.pc) == 9) {
+        } else if (sscanf(text,
+                          "%ld %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64
+                          " %" SCNx64,
+                          &standing.number, &standing.args[0], &standing.args[1], &standing.args[2], &standing.args[3],
+                          &standing.args[4], &standing.args[5], &standing.sp, &standing.pc) == 9) {
                 name_call(&standing);
         } else if (sscanf(text, "-1 %" SCNx64 " %" SCNx64, &standing.sp, &standing.pc) != 2) {
                 return -EBADMSG;
@@ -192,7 +197,8 @@ static int standing_read(struct patient *patient, pid_t tid, struct standing *re
 
 static bool standing_same(const struct standing *a, const struct standing *b)
 {
-        return !b->running && a->number == b->number && a->sp == b->sp && a->pc == b->pc && memcmp(a->args, b->args, sizeof(a->args)) == 0;
+        return !b->running && a->number == b->number && a->sp == b->sp && a->pc == b->pc &&
+               memcmp(a->args, b->args, sizeof(a->args)) == 0;
 }
 
 /* ---- without a stop ---- */
@@ -210,7 +216,9 @@ static int walk_blocked(struct walk *walk, const struct unwinder_thread *thread,
                         return r;
                 if (ret_standing->running)
                         return -EAGAIN;
-                limit = ret_standing->sp >= thread->stack_low && ret_standing->sp < thread->stack_high ? thread->stack_high : ret_standing->sp + STOP_COPY_MAX;
+                limit = ret_standing->sp >= thread->stack_low && ret_standing->sp < thread->stack_high
+                                ? thread->stack_high
+                                : ret_standing->sp + STOP_COPY_MAX;
                 r = walk_copy(walk, ret_standing->sp, limit, STOP_COPY_MAX);
                 if (r == 0)
                         r = standing_read(walk->patient, thread->tid, &after);
@@ -265,7 +273,8 @@ static void walk_stopped(struct walk *walk, const struct unwinder_thread *thread
 
 const char *walk_says(const struct walk *walk, char *buffer, size_t size)
 {
-        bool prefix = walk->why[0] != '\0' && walk->n_frames > 0 && walk->end != WALK_WHOLE && strncmp(walk->why, OUTER, strlen(OUTER)) != 0;
+        bool prefix = walk->why[0] != '\0' && walk->n_frames > 0 && walk->end != WALK_WHOLE &&
+                      strncmp(walk->why, OUTER, strlen(OUTER)) != 0;
 
         (void)snprintf(buffer, size, "%s%s", prefix ? OUTER : "", walk->why);
         return buffer;
@@ -282,7 +291,8 @@ int trace_of_walk(struct walk *walk, struct trace_source *source, struct stacktr
         return trace_make(source, walk->deadline_ns, ret_trace);
 }
 
-int unwinder_thread(struct unwinder *unwinder, const struct unwinder_thread *thread, unsigned flags, uint64_t deadline_ns, struct stacktrace *ret_trace)
+int unwinder_thread(struct unwinder *unwinder, const struct unwinder_thread *thread, unsigned flags,
+                    uint64_t deadline_ns, struct stacktrace *ret_trace)
 {
         struct walk *walk = unwinder->walk;
         struct trace_source source = {.frames = NULL};
@@ -307,7 +317,9 @@ int unwinder_thread(struct unwinder *unwinder, const struct unwinder_thread *thr
                         walk_stopped(walk, thread, &source);
         } else if (walk->end == WALK_NEEDS_REGISTER || walk->end == WALK_NO_CFI) {
                 if (!goes_on(&standing, thread->pid))
-                        say(walk, standing.call != NULL ? OUTER "stopping would interrupt " : OUTER "stopping might interrupt ",
+                        say(walk,
+                            standing.call != NULL ? OUTER "stopping would interrupt "
+                                                  : OUTER "stopping might interrupt ",
                             standing.name, standing.call != NULL ? "()" : "");
                 else if (may_stop)
                         walk_stopped(walk, thread, &source);

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 #define EXPANSION_MAX 64U /* functions without a frame, in one stack */
 
 /* The places of a frame; NULL: none are known, or there was no time to look for them. */
@@ -42,7 +41,8 @@ static char *text_copy(char **at, const char *text)
 }
 
 /* One function's frame. */
-static void add_frame(struct stacktrace *trace, char **at, const struct raw_frame *raw, const struct place *place, const char *path, bool inlined)
+static void add_frame(struct stacktrace *trace, char **at, const struct raw_frame *raw, const struct place *place,
+                      const char *path, bool inlined)
 {
         trace->frames[trace->n_frames++] = (struct stack_frame){
                 .ip = raw->ip,
@@ -95,12 +95,14 @@ static void fill(const struct trace_source *source, const struct measure *m, str
         trace->syscall = text_copy(&at, source->syscall);
 }
 
-void trace_set_function(struct trace_source *source, struct unwinder *unwinder, struct patient *patient, uint64_t function)
+void trace_set_function(struct trace_source *source, struct unwinder *unwinder, struct patient *patient,
+                        uint64_t function)
 {
         struct mapping *mapping = function != 0 ? patient_mapping(unwinder, patient, function) : NULL;
 
         if (mapping != NULL && mapping->image != NULL)
-                source->function = (struct raw_frame){.ip = function, .offset = function - mapping->bias, .image = mapping->image};
+                source->function =
+                        (struct raw_frame){.ip = function, .offset = function - mapping->bias, .image = mapping->image};
 }
 
 /* With what has no frame any more, where there is time and room for that. To be freed. */
@@ -134,7 +136,8 @@ int trace_make(const struct trace_source *origin, uint64_t deadline_ns, struct s
         measure(source, deadline_ns, &m);
         if (m.late && copy.incomplete == NULL)
                 copy.incomplete = "reading debug info took too long: some names are missing; ask again";
-        trace.memory = malloc(m.n_frames * sizeof(struct stack_frame) + m.bytes + text_size(copy.incomplete) + text_size(copy.syscall) + 1);
+        trace.memory = malloc(m.n_frames * sizeof(struct stack_frame) + m.bytes + text_size(copy.incomplete) +
+                              text_size(copy.syscall) + 1);
         if (trace.memory != NULL) {
                 trace.frames = trace.memory;
                 fill(&copy, &m, &trace, (char *)trace.memory + m.n_frames * sizeof(struct stack_frame));

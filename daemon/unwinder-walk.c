@@ -3,9 +3,9 @@
 /*
  * From frame to frame: registers and a copy of the stack in, instruction pointers out.
  *
- * Registers may be unknown; a walk goes on as long as no frame needs one of those. It stops at the first thing that cannot be
- * (a stack pointer that does not grow, a word beyond the stack), so garbage costs nothing but frames. Where there is no CFI it
- * tries the frame pointer, and says so.
+ * Registers may be unknown; a walk goes on as long as no frame needs one of those. It stops at the first thing that
+ * cannot be (a stack pointer that does not grow, a word beyond the stack), so garbage costs nothing but frames. Where
+ * there is no CFI it tries the frame pointer, and says so.
  */
 
 #include "unwinder-internal.h"
@@ -106,7 +106,8 @@ static bool load(struct walk *walk, uint64_t address, uint64_t *ret_word)
 
 /* ---- expressions ---- */
 
-static void set_end(struct walk *walk, enum walk_end end, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void set_end(struct walk *walk, enum walk_end end, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
 
 static void set_end(struct walk *walk, enum walk_end end, const char *format, ...)
 {
@@ -157,8 +158,20 @@ static bool evaluate_binary(struct evaluation *e, unsigned atom)
         uint64_t b, a;
 
         switch (atom) {
-        case DW_OP_and: case DW_OP_or: case DW_OP_xor: case DW_OP_plus: case DW_OP_minus: case DW_OP_mul: case DW_OP_shl:
-        case DW_OP_shr: case DW_OP_eq: case DW_OP_ne: case DW_OP_ge: case DW_OP_gt: case DW_OP_le: case DW_OP_lt: break;
+        case DW_OP_and:
+        case DW_OP_or:
+        case DW_OP_xor:
+        case DW_OP_plus:
+        case DW_OP_minus:
+        case DW_OP_mul:
+        case DW_OP_shl:
+        case DW_OP_shr:
+        case DW_OP_eq:
+        case DW_OP_ne:
+        case DW_OP_ge:
+        case DW_OP_gt:
+        case DW_OP_le:
+        case DW_OP_lt: break;
         default: return false;
         }
         b = pop(e);
@@ -196,14 +209,26 @@ static bool evaluate_one(struct walk *walk, struct evaluation *e, const Dwarf_Op
                 return true;
         switch (op->atom) {
         case DW_OP_bregx: return push_register(walk, e, op->number, op->number2);
-        case DW_OP_const1u: case DW_OP_const1s: case DW_OP_const2u: case DW_OP_const2s: case DW_OP_const4u: case DW_OP_const4s:
-        case DW_OP_const8u: case DW_OP_const8s: case DW_OP_constu: case DW_OP_consts: push(e, op->number); return true;
+        case DW_OP_const1u:
+        case DW_OP_const1s:
+        case DW_OP_const2u:
+        case DW_OP_const2s:
+        case DW_OP_const4u:
+        case DW_OP_const4s:
+        case DW_OP_const8u:
+        case DW_OP_const8s:
+        case DW_OP_constu:
+        case DW_OP_consts: push(e, op->number); return true;
         case DW_OP_call_frame_cfa:
                 e->failed = e->failed || cfa == NULL;
                 push(e, cfa != NULL ? *cfa : 0);
                 return true;
         case DW_OP_plus_uconst: push(e, pop(e) + op->number); return true;
-        case DW_OP_dup: a = pop(e); push(e, a); push(e, a); return true;
+        case DW_OP_dup:
+                a = pop(e);
+                push(e, a);
+                push(e, a);
+                return true;
         case DW_OP_drop: (void)pop(e); return true;
         case DW_OP_neg: push(e, -pop(e)); return true;
         case DW_OP_not: push(e, ~pop(e)); return true;
@@ -243,12 +268,8 @@ static bool apply(struct walk *walk, const struct rule *rule, unsigned reg, uint
         uint64_t value;
 
         switch (rule->kind) {
-        case RULE_SAME:
-                *ret_value = walk->regs[reg];
-                return (walk->known >> reg & 1) != 0;
-        case RULE_REGISTER:
-                *ret_value = walk->regs[rule->reg];
-                return (walk->known >> rule->reg & 1) != 0;
+        case RULE_SAME: *ret_value = walk->regs[reg]; return (walk->known >> reg & 1) != 0;
+        case RULE_REGISTER: *ret_value = walk->regs[rule->reg]; return (walk->known >> rule->reg & 1) != 0;
         case RULE_VALUE: *ret_value = cfa + (uint64_t)(int64_t)rule->offset; return true;
         case RULE_AT: return load(walk, cfa + (uint64_t)(int64_t)rule->offset, ret_value);
         case RULE_EXPRESSION: return evaluate(walk, rule, &cfa, ret_value);
@@ -331,14 +352,14 @@ static bool step_by_frame_pointer(struct walk *walk, const struct mapping *mappi
         const char *name = mapping->path[0] != '\0' ? mapping->path : "code of no file";
 
         if ((walk->known >> UNWIND_REG_FP & 1) == 0) {
-                set_end(walk, WALK_NO_CFI, "%s has no call frame information%s%s", name, mapping->why != NULL ? ": " : "",
-                        mapping->why != NULL ? mapping->why : "");
+                set_end(walk, WALK_NO_CFI, "%s has no call frame information%s%s", name,
+                        mapping->why != NULL ? ": " : "", mapping->why != NULL ? mapping->why : "");
                 return false;
         }
         if (fp < sp || fp % 8 != 0 || !load(walk, fp, &caller_fp) || !load(walk, fp + 8, &pc) ||
             (pc != 0 && patient_mapping(walk->unwinder, walk->patient, pc - 1) == NULL)) {
-                set_end(walk, WALK_NO_CFI, "%s has no call frame information%s%s", name, mapping->why != NULL ? ": " : "",
-                        mapping->why != NULL ? mapping->why : "");
+                set_end(walk, WALK_NO_CFI, "%s has no call frame information%s%s", name,
+                        mapping->why != NULL ? ": " : "", mapping->why != NULL ? mapping->why : "");
                 return false;
         }
         walk->by_frame_pointer = true;
@@ -385,7 +406,8 @@ void walk_run(struct walk *walk)
         while (walk->n_frames < UNWIND_MAX_FRAMES) {
                 if (!step(walk)) {
                         if (walk->end == WALK_WHOLE && walk->by_frame_pointer)
-                                set_end(walk, WALK_WHOLE, "found by frame pointers: there is no call frame information");
+                                set_end(walk, WALK_WHOLE,
+                                        "found by frame pointers: there is no call frame information");
                         return;
                 }
                 if (walk->n_frames % FRAMES_PER_CLOCK == 0 && clock_gettime_ns(CLOCK_MONOTONIC) > walk->deadline_ns) {

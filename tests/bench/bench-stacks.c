@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a stack of another process costs once its places are known: a suspended task's, a blocked thread's, and how long a
- * spinning thread stands still for its.
+ * What a stack of another process costs once its places are known: a suspended task's, a blocked thread's, and how long
+ * a spinning thread stands still for its.
  */
 
 #include "bench.h"
@@ -107,8 +107,9 @@ static void bench_tasks(struct unwinder *unwinder, pid_t pid)
                         double begun = bench_now_ns();
 
                         must(reader_slot(reader, i + 1, &slot) == READER_GOOD, "a slot");
-                        must(unwinder_task(unwinder, pid, reader_header(reader)->fiber_layout, &slot, reader_coro(reader, slot.coro)->function,
-                                           (uint64_t)begun + PATIENCE_NS, &trace) == 0 &&
+                        must(unwinder_task(unwinder, pid, reader_header(reader)->fiber_layout, &slot,
+                                           reader_coro(reader, slot.coro)->function, (uint64_t)begun + PATIENCE_NS,
+                                           &trace) == 0 &&
                                      trace.incomplete == NULL && trace.n_frames > 2,
                              "a stack");
                         stacktrace_deinit(&trace);
@@ -117,7 +118,8 @@ static void bench_tasks(struct unwinder *unwinder, pid_t pid)
         }
         double us = bench_median(values, N_TASKS) / 1e3;
 
-        bench_print("stack_warm", us, "us", us / 50, us <= 50 ? "50 us; must be <= 50: met" : "50 us; must be <= 50: missed");
+        bench_print("stack_warm", us, "us", us / 50,
+                    us <= 50 ? "50 us; must be <= 50: met" : "50 us; must be <= 50: missed");
         reader_free(reader);
 }
 
@@ -130,7 +132,10 @@ static void bench_thread(struct unwinder *unwinder, pid_t pid, bool spins)
                 struct stacktrace trace;
                 double begun = bench_now_ns();
 
-                must(unwinder_thread(unwinder, &thread, UNWINDER_MAY_STOP, (uint64_t)begun + PATIENCE_NS, &trace) == 0 && trace.stopped == spins, "a thread");
+                must(unwinder_thread(unwinder, &thread, UNWINDER_MAY_STOP, (uint64_t)begun + PATIENCE_NS, &trace) ==
+                                     0 &&
+                             trace.stopped == spins,
+                     "a thread");
                 values[i] = bench_now_ns() - begun;
                 stops[i] = (double)trace.stopped_ns;
                 stacktrace_deinit(&trace);
@@ -139,7 +144,8 @@ static void bench_thread(struct unwinder *unwinder, pid_t pid, bool spins)
 
         bench_print(spins ? "stack_spinning_warm" : "stack_blocked_warm", us, "us", us / 50, "50 us");
         if (spins)
-                bench_print("ptrace_stop", stop_us, "us", stop_us / 1000, stop_us <= 1000 ? "1 ms; must be <= 1000: met" : "1 ms; must be <= 1000: missed");
+                bench_print("ptrace_stop", stop_us, "us", stop_us / 1000,
+                            stop_us <= 1000 ? "1 ms; must be <= 1000: met" : "1 ms; must be <= 1000: missed");
 }
 
 int main(void)

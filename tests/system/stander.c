@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A workload whose tasks stand in known places: COUNT of them in stand_waiting, and one, if it is told so, that spins in
- * stand_spinning until SIGTERM.
+ * A workload whose tasks stand in known places: COUNT of them in stand_waiting, and one, if it is told so, that spins
+ * in stand_spinning until SIGTERM.
  *
  *      stander COUNT [spin]
  */
@@ -45,7 +45,8 @@ static int waiter(void *arg)
 
 NOINLINE static void stand_spinning(void)
 {
-        while (!ending) turns++; /* spins here */
+        while (!ending)
+                turns++; /* spins here */
 }
 
 static int spinner(void *arg)

@@ -5,9 +5,9 @@
  *
  *      patient sleep|spin|recv|read|private
  *
- * It prints "ready LINE OUTER", the lines of stand() and outer() that lead to where it is; then, when it is over, how it ended. Input
- * that comes, or ends, lets it go on. recv stands in a call that a stop would end early, read in one that goes on; both in a
- * function that needs its frame pointer, which the calls do not save.
+ * It prints "ready LINE OUTER", the lines of stand() and outer() that lead to where it is; then, when it is over, how
+ * it ended. Input that comes, or ends, lets it go on. recv stands in a call that a stop would end early, read in one
+ * that goes on; both in a function that needs its frame pointer, which the calls do not save.
  */
 
 #include <alloca.h>
@@ -47,8 +47,9 @@ NOINLINE static int stand_in_sleep(int outer)
 
 NOINLINE static int stand_in_spin(int outer)
 {
-        ready(__LINE__ + 1, outer);
-        for (;;) spins++;
+        ready(__LINE__ + 2, outer);
+        for (;;)
+                spins++;
         return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Stacks of suspended tasks: of this process's own, which are read as another's would be; and of what only looks like one. */
+/* Stacks of suspended tasks: of this process's own, which are read as another's would be; and of what only looks like
+ * one. */
 
 #include "coro-test.h"
 
@@ -121,8 +122,8 @@ static bool is_at(const struct stacktrace *trace, size_t i, const char *function
 {
         const struct stack_frame *frame = &trace->frames[i];
 
-        return i < trace->n_frames && frame->function != NULL && strcmp(frame->function, function) == 0 && frame->file != NULL &&
-               strstr(frame->file, "test-stacks.c") != NULL && frame->line == (unsigned)line;
+        return i < trace->n_frames && frame->function != NULL && strcmp(frame->function, function) == 0 &&
+               frame->file != NULL && strstr(frame->file, "test-stacks.c") != NULL && frame->line == (unsigned)line;
 }
 
 static uint32_t layout(void)
@@ -170,7 +171,8 @@ static int run_tails(void *arg)
         CHECK(task != NULL && weft_yield() == 0);
         CHECK(unwinder_task(unwinder, getpid(), layout(), task->slot, function, deadline(), &trace) == 0);
         i = find(&trace, "weft_sleep");
-        CHECK(i != SIZE_MAX && is_at(&trace, i + 1, "tail_inner", LINE_TAILS + 3) && is_at(&trace, i + 2, "tail_outer", LINE_TAILS + 9));
+        CHECK(i != SIZE_MAX && is_at(&trace, i + 1, "tail_inner", LINE_TAILS + 3) &&
+              is_at(&trace, i + 2, "tail_outer", LINE_TAILS + 9));
         stacktrace_deinit(&trace);
         return end(task);
 }
@@ -230,7 +232,10 @@ static bool says(const struct bb_slot *slot, uint32_t fiber_layout, const char *
 static void a_slot_full_of_garbage_gives_a_reason(void **state)
 {
         uint64_t words[64] = {0};
-        struct bb_slot slot = {.flags = BB_TASK_STARTED, .state = BB_TASK_WAITING, .stack_low = (uintptr_t)words, .stack_high = (uintptr_t)(words + 64)};
+        struct bb_slot slot = {.flags = BB_TASK_STARTED,
+                               .state = BB_TASK_WAITING,
+                               .stack_low = (uintptr_t)words,
+                               .stack_high = (uintptr_t)(words + 64)};
         uint64_t *saved = words; /* sp, pc, fp */
         char ended[64];
 
@@ -276,8 +281,12 @@ static uint64_t random_word(uint64_t *seed)
 static void stacks_of_random_words_harm_nothing(void **state)
 {
         static uint64_t words[512];
-        const uintptr_t code[] = {(uintptr_t)napper + 8, (uintptr_t)weft_sleep + 20, (uintptr_t)strtol + 5, (uintptr_t)qsort + 30, (uintptr_t)words};
-        struct bb_slot slot = {.flags = BB_TASK_STARTED, .stack_low = (uintptr_t)words, .stack_high = (uintptr_t)(words + 512), .sp_at = (uintptr_t)words};
+        const uintptr_t code[] = {(uintptr_t)napper + 8, (uintptr_t)weft_sleep + 20, (uintptr_t)strtol + 5,
+                                  (uintptr_t)qsort + 30, (uintptr_t)words};
+        struct bb_slot slot = {.flags = BB_TASK_STARTED,
+                               .stack_low = (uintptr_t)words,
+                               .stack_high = (uintptr_t)(words + 512),
+                               .sp_at = (uintptr_t)words};
         uint64_t seed = 1;
 
         (void)state;
@@ -375,9 +384,11 @@ static void all_tasks_are_grouped_by_stack_those_that_run_first_then_the_largest
         for (size_t i = 2; i < 4; i++) {
                 group = &groups.groups[i];
                 assert_int_equal(group->n_tasks, 1);
-                seen_deep = seen_deep || (strcmp(group->coro, "goes_deep") == 0 && find(&group->trace, "recurses") != SIZE_MAX);
+                seen_deep = seen_deep ||
+                            (strcmp(group->coro, "goes_deep") == 0 && find(&group->trace, "recurses") != SIZE_MAX);
                 seen_fresh = seen_fresh || (strcmp(group->state, "scheduled") == 0 &&
-                                            strcmp(group->trace.incomplete != NULL ? group->trace.incomplete : "", "it has not begun to run") == 0);
+                                            strcmp(group->trace.incomplete != NULL ? group->trace.incomplete : "",
+                                                   "it has not begun to run") == 0);
         }
         assert_true(seen_deep && seen_fresh);
         stacks_groups_deinit(&groups);

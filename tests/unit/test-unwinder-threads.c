@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Stacks of the threads of another process (patient.c): blocked, spinning, optimised, stripped, without CFI, dead, forbidden. */
+/* Stacks of the threads of another process (patient.c): blocked, spinning, optimised, stripped, without CFI, dead,
+ * forbidden. */
 
 #include "clock.h"
 #include "unwinder.h"
@@ -89,7 +90,9 @@ static void read_stack(pid_t pid, unsigned flags, struct stacktrace *ret_trace)
 {
         const struct unwinder_thread thread = {.pid = pid, .tid = pid};
 
-        assert_int_equal(unwinder_thread(unwinder, &thread, flags, clock_gettime_ns(CLOCK_MONOTONIC) + DEADLINE_NS, ret_trace), 0);
+        assert_int_equal(
+                unwinder_thread(unwinder, &thread, flags, clock_gettime_ns(CLOCK_MONOTONIC) + DEADLINE_NS, ret_trace),
+                0);
 }
 
 /* Reads its stack once it is in the call. */
@@ -390,7 +393,8 @@ static void one_that_a_debugger_holds_is_not_taken_from_it(void **state)
         (void)state;
         assert_int_equal(ptrace(PTRACE_SEIZE, patient.pid, NULL, NULL), 0);
         read_stack(patient.pid, UNWINDER_MAY_STOP, &trace);
-        snprintf(expected, sizeof(expected), "process %d is being debugged by process %d", (int)patient.pid, (int)getpid());
+        snprintf(expected, sizeof(expected), "process %d is being debugged by process %d", (int)patient.pid,
+                 (int)getpid());
         assert_string_equal(trace.incomplete, expected);
         stacktrace_deinit(&trace);
         patient_end(&patient);
@@ -412,7 +416,13 @@ static void a_deadline_that_has_passed_still_gives_a_result(void **state)
 static void a_trace_is_formatted_as_lines_and_says_what_is_missing(void **state)
 {
         struct stack_frame frames[] = {
-                {.ip = 0x1234, .offset = 0x234, .module = "/usr/lib/libx.so", .function = "f", .file = "x/f.c", .line = 7, .inlined = true},
+                {.ip = 0x1234,
+                 .offset = 0x234,
+                 .module = "/usr/lib/libx.so",
+                 .function = "f",
+                 .file = "x/f.c",
+                 .line = 7,
+                 .inlined = true},
                 {.ip = 0x1234, .offset = 0x234, .module = "/usr/lib/libx.so", .function = "g"},
                 {.ip = 0x1235, .offset = 0x235, .module = "/usr/lib/libx.so"},
                 {.ip = 0x1236, .offset = 0x1236},
@@ -421,7 +431,9 @@ static void a_trace_is_formatted_as_lines_and_says_what_is_missing(void **state)
         char *text = stacktrace_format(&trace, 0, "  ");
 
         (void)state;
-        assert_string_equal(text, "  f at x/f.c:7\n  g in libx.so+0x234\n  libx.so+0x235\n  0x1236\n  (outer frames not read: because)\n");
+        assert_string_equal(
+                text,
+                "  f at x/f.c:7\n  g in libx.so+0x234\n  libx.so+0x235\n  0x1236\n  (outer frames not read: because)\n");
         free(text);
         text = stacktrace_format(&trace, 1, "");
         assert_string_equal(text, "f at x/f.c:7\n… 3 more\n(outer frames not read: because)\n");
