@@ -17,6 +17,7 @@
 struct report {
         struct blocked_step step;
         uint64_t hidden; /* reports before it that were not written */
+        bool quiet;      /* one too many: its stack is for the step's row only */
         int64_t time_ns; /* CLOCK_REALTIME */
         char box_name[256];
         char workload[64];
@@ -33,7 +34,7 @@ struct report {
 /* Copies it. 0; -EAGAIN: the step has ended meanwhile. */
 int report_take(struct report *report, const struct box *box, const struct blocked_step *step, uint64_t hidden);
 
-/* Adds the event, and has the recorder remember the stack for the step's row. lost: why there is no trace; NULL: there is. */
+/* Adds the event, unless it is quiet, and has the recorder remember the stack for the step's row. lost: why there is no trace; NULL: there is. */
 void report_write(const struct report *report, const struct stacktrace *trace, const char *lost, struct events *events,
                   struct recorder *recorder);
 void report_deinit(struct report *report);

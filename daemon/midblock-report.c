@@ -220,7 +220,8 @@ void report_write(const struct report *report, const struct stacktrace *trace, c
         };
 
         report_text(report, seen, text, sizeof(text));
-        events_add(events, &event);
+        if (!report->quiet)
+                events_add(events, &event);
         if (recorder != NULL && report->step.slot.number != 0)
                 recorder_step(recorder, &step);
         free(stack);

@@ -164,7 +164,7 @@ static pid_t loop_thread(const struct box *box, const struct bb_loop *loop)
 }
 
 static void report(struct midblock *midblock, struct watched *watched, const struct bb_loop *loop, const struct blocked_step *step,
-                   uint64_t hidden)
+                   uint64_t hidden, bool quiet)
 {
         const struct unwinder_thread thread = {.pid = watched->box->pid,
                                                .tid = loop_thread(watched->box, loop),
@@ -183,6 +183,7 @@ static void report(struct midblock *midblock, struct watched *watched, const str
                 free(job); /* it has ended */
                 return;
         }
+        job->report.quiet = quiet;
         job->midblock = midblock;
         job->watched = watched;
         watched->job = job;
@@ -284,6 +285,7 @@ static void look(struct midblock *midblock, struct watched *watched)
 {
         const struct box *box = watched->box;
         uint64_t now_ns = now(), wait_ns = UINT64_MAX, hidden = 0, slow_ns, interval_ns = LOOK_MAX_NS;
+        enum blocked_verdict verdict = BLOCKED_NOT_YET;
         struct blocked_step step;
         struct bb_loop loop;
 
@@ -291,10 +293,11 @@ static void look(struct midblock *midblock, struct watched *watched)
                 slow_ns = midblock->options.slow_ns(box, &loop, midblock->options.arg);
                 interval_ns = look_interval(slow_ns);
                 if (watched->job == NULL && blocked_step(box->reader, &loop, now_ns, &step) &&
-                    (step.elapsed_ns < slow_ns || reader_owner(box->reader) != 0) &&
-                    blocked_decide(&watched->progress, &watched->worker->limit, step.slot.number, step.slot.since_ns, slow_ns, now_ns, &hidden,
-                                   &wait_ns) == BLOCKED_REPORT)
-                        report(midblock, watched, &loop, &step, hidden);
+                    (step.elapsed_ns < slow_ns || reader_owner(box->reader) != 0))
+                        verdict = blocked_decide(&watched->progress, &watched->worker->limit, step.slot.number, step.slot.since_ns, slow_ns, now_ns,
+                                                 &hidden, &wait_ns);
+                if (verdict != BLOCKED_NOT_YET)
+                        report(midblock, watched, &loop, &step, hidden, verdict == BLOCKED_HIDDEN);
                 if (!watched->warm && loop.state == BB_LOOP_POLLING)
                         rehearse(midblock, watched, &loop);
         }
