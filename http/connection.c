@@ -90,11 +90,14 @@ static void input_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
         struct http_connection *connection = arg;
         struct weft_http_server *server = connection->server;
 
-        (void)buffer;
         if (info->n_added > 0 && connection->turn == HTTP_IDLE)
                 set_turn(connection, HTTP_READING);
-        if (connection->turn != HTTP_READING)
+        if (connection->turn != HTTP_READING) {
+                /* requests ahead of their turn: evhttp reads again when it is that */
+                if (info->n_added > 0 && evbuffer_get_length(buffer) > READ_AHEAD_BYTES)
+                        (void)bufferevent_disable(connection->bev, EV_READ);
                 return;
+        }
         if (info->n_deleted > 0)
                 note_read(connection, info->n_deleted);
         if (info->n_added == 0)
@@ -336,7 +339,6 @@ static bool add_callbacks(struct http_connection *connection)
 static void adopt(struct http_connection *connection)
 {
         struct weft_http_server *server = connection->server;
-        const struct weft_http_options *options = &server->options;
         void *evcon;
         int on = 1;
 
@@ -353,7 +355,6 @@ static void adopt(struct http_connection *connection)
         }
         server->by_fd[connection->fd] = connection;
         (void)setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* a Unix socket has none */
-        bufferevent_setwatermark(connection->bev, EV_READ, 0, http_after(options->max_body_bytes, options->max_header_bytes + READ_AHEAD_BYTES));
         (void)bufferevent_set_max_single_read(connection->bev, READ_BYTES);
         evhttp_connection_set_closecb(evcon, close_cb, connection);
         (void)bufferevent_decref(connection->bev);

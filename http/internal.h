@@ -308,6 +308,9 @@ ptrdiff_t http_decode(char *text, bool plus);
 /* Puts a '?' for each byte that is no UTF-8. */
 void http_clean_text(char *text);
 
+/* ---- json.c ---- */
+int http_json_write(struct evbuffer *to, struct json_t *json); /* -ENOMEM; also for what is no JSON, or too deep */
+
 /* ---- reply.c ---- */
 const char *http_phrase(int status);
 int http_status_check(const struct weft_http_request *request, int status);

@@ -6,8 +6,6 @@
 #include "internal.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -150,24 +148,12 @@ int weft_http_reply_html(struct weft_http_request *request, int status, const ch
 
 int weft_http_reply_json(struct weft_http_request *request, int status, struct json_t *json)
 {
-        char buffer[1024];
-        char *text = buffer;
-        size_t size;
-        int result = -ENOMEM;
+        int result = json == NULL ? -ENOMEM : weft_http_reply(request, status, "application/json", NULL, 0);
 
-        if (json == NULL)
-                return -ENOMEM;
-        size = json_dumpb(json, buffer, sizeof(buffer), JSON_COMPACT | JSON_ENCODE_ANY);
-        if (size > sizeof(buffer)) {
-                text = malloc(size);
-                if (text != NULL)
-                        (void)json_dumpb(json, text, size, JSON_COMPACT | JSON_ENCODE_ANY);
-        }
-        json_decref(json);
-        if (text != NULL && size > 0)
-                result = weft_http_reply(request, status, "application/json", text, size);
-        if (text != buffer)
-                free(text);
+        if (result == 0)
+                result = http_json_write(evhttp_request_get_output_buffer(request->ereq), json);
+        if (json != NULL)
+                json_decref(json);
         return result;
 }
 
@@ -220,16 +206,20 @@ void http_reply_complete(struct weft_http_request *request)
                 (void)evhttp_add_header(headers, "Connection", "close");
 }
 
-/* HEAD and the like: the length of what is not sent. */
-static void leave_body_out(struct weft_http_request *request)
+/* evhttp would do it, with printf, and would not for HEAD. */
+static void add_length(struct weft_http_request *request)
 {
-        struct evbuffer *body = evhttp_request_get_output_buffer(request->ereq);
-        char length[24];
+        char digits[24];
+        char *at = digits + sizeof(digits) - 1;
+        size_t left = request->body_bytes;
 
-        (void)snprintf(length, sizeof(length), "%zu", request->body_bytes);
-        if (request->head && evhttp_find_header(headers_of(request), "Content-Length") == NULL)
-                (void)evhttp_add_header(headers_of(request), "Content-Length", length);
-        (void)evbuffer_drain(body, evbuffer_get_length(body));
+        *at = '\0';
+        do {
+                *--at = (char)('0' + left % 10);
+                left /= 10;
+        } while (left > 0);
+        if (evhttp_find_header(headers_of(request), "Content-Length") == NULL)
+                (void)evhttp_add_header(headers_of(request), "Content-Length", at); /* without memory evhttp closes at the end */
 }
 
 void http_reply_send(struct weft_http_request *request)
@@ -237,9 +227,13 @@ void http_reply_send(struct weft_http_request *request)
         struct http_connection *connection = request->connection;
 
         if (!request->streaming) {
-                request->body_bytes = evbuffer_get_length(evhttp_request_get_output_buffer(request->ereq));
+                struct evbuffer *body = evhttp_request_get_output_buffer(request->ereq);
+
+                request->body_bytes = evbuffer_get_length(body);
+                if (request->status != 204 && request->status != 304)
+                        add_length(request);
                 if (request->head || request->status == 204 || request->status == 304)
-                        leave_body_out(request);
+                        (void)evbuffer_drain(body, request->body_bytes);
                 http_reply_complete(request);
         }
         http_access_log(request);

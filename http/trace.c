@@ -2,7 +2,8 @@
 /*
  * W3C Trace Context, and the random numbers that it and UUIDs are made of.
  *
- * Random bytes are taken from the kernel in pieces, a piece per thread; a child of fork forgets its parent's.
+ * Random bytes are taken from the kernel in pieces, a piece per thread; a child of fork forgets its parent's. Ids of traces need
+ * only be different ones: they come from a generator (splitmix64) that a piece of those is the seed of.
  */
 
 #include "internal.h"
@@ -22,10 +23,12 @@ static const char digits[] = "0123456789abcdef";
 
 static _Thread_local unsigned char pool[4096];
 static _Thread_local size_t n_pool; /* bytes left at its end */
+static _Thread_local bool seeded;
 
 static void forked_cb(void)
 {
         n_pool = 0;
+        seeded = false;
 }
 
 static void watch_forks(void)
@@ -56,6 +59,25 @@ void http_random(void *buffer, size_t size)
                 fill();
         memcpy(buffer, pool + sizeof(pool) - n_pool, size);
         n_pool -= size;
+}
+
+/* As random as it needs to be for nobody to have the same. */
+static void fill_id(unsigned char *bytes, size_t size)
+{
+        static _Thread_local uint64_t state;
+
+        if (!seeded) {
+                http_random(&state, sizeof(state));
+                seeded = true;
+        }
+        for (size_t i = 0; i < size; i += sizeof(state)) {
+                uint64_t z = state += 0x9e3779b97f4a7c15U;
+
+                z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9U;
+                z = (z ^ z >> 27) * 0x94d049bb133111ebU;
+                z ^= z >> 31;
+                memcpy(bytes + i, &z, sizeof(z));
+        }
 }
 
 static void hex(const unsigned char *bytes, size_t n, char *text)
@@ -119,7 +141,7 @@ void http_trace_begin(const char *traceparent, char ret_trace_id[HTTP_TRACE_ID_S
                 memcpy(ret_trace_id, traceparent + 3, 32);
                 return;
         }
-        http_random(bytes, sizeof(bytes));
+        fill_id(bytes, sizeof(bytes));
         bytes[0] |= 1; /* all zeros are no id */
         hex(bytes, sizeof(bytes), ret_trace_id);
 }
@@ -136,7 +158,7 @@ bool http_traceparent(char ret_text[HTTP_TRACEPARENT_SIZE])
 
         if (trace_id == NULL)
                 return false;
-        http_random(span, sizeof(span));
+        fill_id(span, sizeof(span));
         span[0] |= 1;
         memcpy(ret_text, "00-", 3);
         memcpy(ret_text + 3, trace_id, 32);

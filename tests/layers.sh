@@ -50,7 +50,7 @@ result "<sqlite3.h> is for the store and for weftctl's history only" \
 result "<elfutils/...> is for the unwinder and lib/symbols*.c only" \
         "$(only_in '<(elfutils/|dwarf|libelf|gelf)' 'daemon/unwind[^/:]*|lib/symbols[^/:]*' lib daemon ctl)"
 result "<event2/...> in lib/ is for the loop's and the waits' files only" \
-        "$(only_in '<event2?[/.]' 'lib/(fd|io|loop|poll|signal|wait)[^/:]*' lib)"
+        "$(only_in '<event2?[/.]' 'lib/(attach|fd|io|loop|poll|signal|wait)[^/:]*' lib)"
 
 result "http/ includes libweft's public headers, evhttp and jansson, and nothing of lib/, daemon/ or ctl/" \
         "$(includes http | grep -E ':(".*"|<(weft/|event2?[/.]|jansson|sqlite3|elfutils/|dwarf|systemd/|.*weftd).*>)$' |

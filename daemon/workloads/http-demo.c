@@ -76,15 +76,15 @@ static int check_context(void)
 
 /* ---- handlers ---- */
 
+/* arg: what it says, made once. */
 static int root(struct weft_http_request *request, void *arg)
 {
         int64_t num;
         int result = weft_http_int64(request, WEFT_HTTP_QUERY, "num", &num);
 
-        (void)arg;
         if (result == 0)
                 result = check_context();
-        return result < 0 ? result : weft_http_reply_json(request, 200, json_pack("{s:s}", "message", "Hello World"));
+        return result < 0 ? result : weft_http_reply_json(request, 200, json_incref(arg));
 }
 
 static int login_page(struct weft_http_request *request, const char *error)
@@ -183,7 +183,7 @@ static int stream(struct weft_http_request *request, void *arg)
 
 /* ---- the service ---- */
 
-static int add_routes(struct weft_http_server *server)
+static int add_routes(struct weft_http_server *server, json_t *hello)
 {
         static const struct {
                 const struct weft_site site;
@@ -198,7 +198,7 @@ static int add_routes(struct weft_http_server *server)
         int result = weft_http_use(server, with_context, NULL);
 
         for (size_t i = 0; result == 0 && i < sizeof(routes) / sizeof(routes[0]); i++)
-                result = weft_http_route_at(&routes[i].site, server, routes[i].method, routes[i].path, routes[i].fn, NULL);
+                result = weft_http_route_at(&routes[i].site, server, routes[i].method, routes[i].path, routes[i].fn, hello);
         return result;
 }
 
@@ -238,17 +238,20 @@ static int run(const struct options *options)
                 .access_log = options->access_log ? access_log : NULL,
         };
         struct weft_http_server *server;
+        json_t *hello;
         int result = weft_http_server_new(&http, &server);
 
         if (result < 0)
                 return result;
         raise_descriptor_limit();
-        result = add_routes(server);
+        hello = json_pack("{s:s}", "message", "Hello World");
+        result = hello != NULL ? add_routes(server, hello) : -ENOMEM;
         if (result == 0)
                 result = listen_all(server, options);
         if (result == 0)
                 result = weft_http_serve(server);
         weft_http_server_free(server);
+        json_decref(hello);
         return result;
 }
 

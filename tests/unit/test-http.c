@@ -81,6 +81,17 @@ static int echo(struct weft_http_request *request, void *arg)
         return result < 0 ? result : weft_http_reply(request, 200, weft_http_request_header(request, "Content-Type"), body, size);
 }
 
+/* What comes as JSON goes back as such. */
+static int json(struct weft_http_request *request, void *arg)
+{
+        const char *body;
+        size_t size;
+        int result = weft_http_request_body(request, &body, &size);
+
+        (void)arg;
+        return result < 0 ? result : weft_http_reply_json(request, 200, json_loadb(body, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL));
+}
+
 static int fails(struct weft_http_request *request, void *arg)
 {
         (void)request;
@@ -237,6 +248,7 @@ static int add_routes(struct weft_http_server *server)
         CHECK(weft_http_route(server, "GET", "/files/{id}/{rest:path}", user, "files") == 0);
         CHECK(weft_http_route(server, "GET", "/html", html, NULL) == 0);
         CHECK(weft_http_route(server, "POST", "/echo", echo, NULL) == 0);
+        CHECK(weft_http_route(server, "POST", "/json", json, NULL) == 0);
         CHECK(weft_http_route(server, "GET", "/eio", fails, (void *)&eio) == 0);
         CHECK(weft_http_route(server, "GET", "/ebadmsg", fails, (void *)&ebadmsg) == 0);
         CHECK(weft_http_route(server, "GET", "/nothing", says_nothing, NULL) == 0);
@@ -435,6 +447,15 @@ static int replies(void *arg)
         CHECK(start(NULL) == 0);
         CHECK_CALL("GET", "/html?name=%3Cb%3E%22%27%26x", NULL, NULL, "200 <p>&lt;b&gt;&#34;&#39;&amp;x has 50% of 7</p>");
         CHECK_CALL("POST", "/echo", "text/x", "as it is", "200 as it is");
+        for (unsigned i = 0; i < 6; i++) {
+                static const char *const texts[] = {"{}", "[]", "[{\"a\":[],\"b\":{\"c\":null}},true,false,-12,1.5,\"\"]",
+                                                    "\"\\b\\f\\n\\r\\t\\\"\\\\\\u0001\\u0000\\u001F\303\251/\"", "[\"a\",0.25]", "9007199254740993"};
+                char expected[200];
+
+                (void)snprintf(expected, sizeof(expected), "200 %s", texts[i]);
+                CHECK_CALL("POST", "/json", NULL, texts[i], expected);
+        }
+        CHECK_CALL("POST", "/json", NULL, "[", "500 {\"detail\":\"Internal Server Error\"}");
         CHECK_CALL("GET", "/eio", NULL, NULL, "500 {\"detail\":\"Internal Server Error\"}");
         CHECK_CALL("GET", "/ebadmsg", NULL, NULL, "500 {\"detail\":\"Internal Server Error\"}");
         CHECK_CALL("GET", "/nothing", NULL, NULL, "500 {\"detail\":\"Internal Server Error\"}");
