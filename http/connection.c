@@ -381,8 +381,10 @@ static void end_doomed(struct http_connection *connection)
                 http_failure_replace(connection);
                 return;
         }
-        if (connection->turn != HTTP_READING && connection->turn != HTTP_IDLE)
+        if (connection->turn != HTTP_READING && connection->turn != HTTP_IDLE) {
+                connection->doom = 0; /* its request has come whole meanwhile */
                 return;
+        }
         connection->server->stats.rejected++;
         length = http_failure_text(connection->doom, NULL, text, sizeof(text));
         if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
