@@ -150,7 +150,7 @@ static void bench_thread(struct unwinder *unwinder, pid_t pid, bool spins)
 
 int main(void)
 {
-        struct unwinder *unwinder;
+        struct unwinder *unwinder = NULL;
         pid_t pid;
 
         fake_directory_make(directory, sizeof(directory));

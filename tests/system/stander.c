@@ -12,7 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NOINLINE __attribute__((noinline, noclone))
+#define NOINLINE __attribute__((noinline))
+
+/* All of it in one line. */
+#define SPIN            \
+        while (!ending) \
+        turns++
 
 static volatile sig_atomic_t ending;
 static volatile unsigned long turns;
@@ -45,8 +50,7 @@ static int waiter(void *arg)
 
 NOINLINE static void stand_spinning(void)
 {
-        while (!ending)
-                turns++; /* spins here */
+        SPIN; /* spins here */
 }
 
 static int spinner(void *arg)

@@ -21,7 +21,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NOINLINE __attribute__((noinline, noclone))
+#define NOINLINE __attribute__((noinline))
+
+/* All of it in one line. */
+#define SPIN    \
+        for (;;) \
+        spins++
 
 static volatile int sink;
 static volatile unsigned long spins;
@@ -47,9 +52,8 @@ NOINLINE static int stand_in_sleep(int outer)
 
 NOINLINE static int stand_in_spin(int outer)
 {
-        ready(__LINE__ + 2, outer);
-        for (;;)
-                spins++;
+        ready(__LINE__ + 1, outer);
+        SPIN;
         return 0;
 }
 
