@@ -174,7 +174,9 @@ static int set_option(const struct ctl_option *option, const char *value, struct
                 *(const char **)to = value;
                 return CTL_DONE;
         case CTL_WHERE:
-                *(const char **)to = value;
+                if (args->n_where == CTL_WHERE_MAX)
+                        return ctl_error(CTL_USAGE, "--%s: more than %d of them", option->name, CTL_WHERE_MAX);
+                args->where[args->n_where++] = value;
                 if (*value == '=' || !strchr(value, '='))
                         return bad_value(option, value, -EINVAL, "VAR=VALUE");
                 return CTL_DONE;

@@ -79,7 +79,16 @@ static bool wants_more(const struct list *list)
 static int list_request(const struct list *list, struct client *client)
 {
         const struct ctl_args *args = list->args;
-        json_t *parameters = json_pack("{s:s*, s:s*, s:s*, s:s*}", "workload", args->workload, "state", args->state, "coro", args->coro, "where", args->where);
+        json_t *parameters = json_pack("{s:s*, s:s*, s:s*, s:s*}", "workload", args->workload, "state", args->state, "coro", args->coro, "where",
+                                       args->n_where > 0 ? args->where[0] : NULL);
+
+        if (args->n_where > 1) { /* a weftd of before knows only the first */
+                json_t *more = json_array();
+
+                for (size_t i = 1; i < args->n_where; i++)
+                        (void)json_array_append_new(more, json_string(args->where[i]));
+                (void)json_object_set_new(parameters, "and_where", more);
+        }
 
         return client_send(client, "ListTasks", parameters, true);
 }

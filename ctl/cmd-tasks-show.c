@@ -78,6 +78,21 @@ static void show_lints(const json_t *lints)
         }
 }
 
+static void show_cancel(const json_t *task)
+{
+        char age[UNITS_DURATION_SIZE], latency[UNITS_DURATION_SIZE];
+
+        line_text("  from", client_maybe_string(task, "cancelled_where"));
+        line_text("  through", client_maybe_string(task, "cancelled_via_id"));
+        if (client_is_null(task, "cancel_age_ms"))
+                return;
+        if (client_is_null(task, "cancel_latency_ms"))
+                printf("%-11s %s ago; it has not heard of it yet\n", "  when", duration(task, "cancel_age_ms", age));
+        else
+                printf("%-11s %s ago; it heard of it after %s, and goes on\n", "  when", duration(task, "cancel_age_ms", age),
+                       duration(task, "cancel_latency_ms", latency));
+}
+
 static void show_task(const json_t *task, const json_t *lints, const json_t *context)
 {
         const char *id = client_string(task, "id");
@@ -94,6 +109,7 @@ static void show_task(const json_t *task, const json_t *lints, const json_t *con
         if (client_integer(task, "cancel_requests") > 0)
                 printf("%-11s %lld\n", "cancels", (long long)client_integer(task, "cancel_requests"));
         line_text("cancelled by", client_maybe_string(task, "cancelled_by"));
+        show_cancel(task);
         show_lints(lints);
         printf("context\n");
         context_show(context, "  ");

@@ -22,6 +22,8 @@ enum ctl_exit {
         CTL_NO_SUCH = 5,
 };
 
+#define CTL_WHERE_MAX 8
+
 /* The command line, parsed. Every option that any command takes has its place here; what was not given is as in CTL_ARGS_INIT. */
 struct ctl_args {
         const char *socket;
@@ -32,7 +34,8 @@ struct ctl_args {
         const char *workload;
         const char *state;
         const char *coro;
-        const char *where;
+        const char *where[CTL_WHERE_MAX];
+        size_t n_where;
         const char *sort;
         const char *kind;
         const char *reason;
@@ -65,7 +68,7 @@ struct ctl_args {
 enum ctl_kind {
         CTL_FLAG,     /* bool */
         CTL_TEXT,     /* const char * */
-        CTL_WHERE,    /* const char *, VAR=VALUE */
+        CTL_WHERE,    /* VAR=VALUE, into ctl_args.where and n_where */
         CTL_COUNT,    /* int64_t, from 0 */
         CTL_DURATION, /* int64_t, nanoseconds */
         CTL_TIME,     /* int64_t, CLOCK_REALTIME in nanoseconds; a duration means that long ago */
@@ -98,7 +101,7 @@ struct ctl_command {
 #define CTL_OPTION(letter, name, argument, help, kind, member) {letter, name, argument, help, kind, offsetof(struct ctl_args, member)}
 #define CTL_OPTION_WORKLOAD CTL_OPTION('w', "workload", "WORKLOAD", "of this workload only", CTL_TEXT, workload)
 #define CTL_OPTION_CORO CTL_OPTION(0, "coro", "NAME", "of this coroutine function only", CTL_TEXT, coro)
-#define CTL_OPTION_WHERE CTL_OPTION(0, "where", "VAR=VALUE", "whose context variable VAR has this value", CTL_WHERE, where)
+#define CTL_OPTION_WHERE CTL_OPTION(0, "where", "VAR=VALUE", "whose context variable VAR has this value; several: all of them", CTL_WHERE, where)
 #define CTL_OPTION_SINCE CTL_OPTION(0, "since", "TIME", "from then on: 1h, 30m, 2d ago, or a time such as 2026-05-01T06:30 (UTC)", CTL_TIME, since_ns)
 #define CTL_OPTION_UNTIL CTL_OPTION(0, "until", "TIME", "before then, written as for --since", CTL_TIME, until_ns)
 #define CTL_OPTION_LIMIT CTL_OPTION('n', "limit", "N", "at most N rows, 0: all (in a table 50, else all)", CTL_COUNT, limit)

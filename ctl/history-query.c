@@ -62,7 +62,7 @@ static void add_time_condition(struct history_query *query, const char *conditio
         history_query_bind_integer(query, ns);
 }
 
-/* "VAR=VALUE" in any of the row's contexts. The subquery does not depend on the row: SQLite runs it once. */
+/* "VAR=VALUE" in any of the row's contexts; of a secret nobody knows the value. The subquery does not depend on the row: SQLite runs it once. */
 static void add_where(struct history_query *query, const char *contexts, const char *where)
 {
         if (!contexts || !where)
@@ -77,7 +77,7 @@ static void add_where(struct history_query *query, const char *contexts, const c
         for (name = strtok_r(list, ", ", &save); name; name = strtok_r(NULL, ", ", &save)) {
                 history_query_add(query, first ? "" : " OR ");
                 history_query_add(query, name);
-                history_query_add(query, " IN (SELECT context_id FROM context_vars WHERE var = ? AND value = ?)");
+                history_query_add(query, " IN (SELECT context_id FROM context_vars WHERE var = ? AND value = ? AND type <> 'secret')");
                 history_query_bind_text(query, where, (size_t)(equals - where));
                 history_query_bind_text(query, equals + 1, strlen(equals + 1));
                 first = false;
@@ -92,7 +92,8 @@ void history_query_conditions(struct history_query *query, const struct history_
         add_text_condition(query, "workload = ?", args->workload);
         add_text_condition(query, view->state, args->state);
         add_text_condition(query, view->coro, args->coro);
-        add_where(query, view->contexts, args->where);
+        for (size_t i = 0; i < args->n_where; i++)
+                add_where(query, view->contexts, args->where[i]);
 }
 
 int history_open_args(const struct ctl_args *args, struct history **ret_history)

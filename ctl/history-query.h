@@ -12,7 +12,7 @@
 struct ctl_args;
 
 #define HISTORY_QUERY_BYTES 8192
-#define HISTORY_QUERY_BINDS 16
+#define HISTORY_QUERY_BINDS 48
 #define HISTORY_LIMIT 50 /* for people, unless -n says otherwise */
 
 struct history_query {

@@ -26,8 +26,11 @@
 struct list {
         struct control *control;
         const char *workload, *state, *coro; /* borrowed from the call; NULL: any */
-        char *variable;                      /* of `where`; NULL: any */
-        const char *value;                   /* in it */
+        struct {
+                char *variable;
+                const char *value; /* in variable's memory */
+        } wheres[1 + VARLINK_STRINGS_MAX];
+        size_t n_wheres; /* 0: any */
 
         struct watch_cursor cursor;
         uint32_t index, n_slots; /* in its box */
@@ -46,7 +49,8 @@ static void list_free(void *state)
                 (void)json_flush(&list->json);
                 evbuffer_free(list->gathered);
         }
-        free(list->variable);
+        for (size_t i = 0; i < list->n_wheres; i++)
+                free(list->wheres[i].variable);
         free(list);
 }
 
@@ -80,13 +84,20 @@ static const struct box *list_box(struct list *list)
 
 /* ---- filters ---- */
 
-static bool context_matches(const struct list *list, const struct reader_context *context)
+static bool variable_matches(const struct reader_context *context, const char *name, const char *value)
 {
         for (size_t i = 0; i < context->n_variables; i++)
-                if (strcmp(context->variables[i].name, list->variable) == 0 &&
-                    strcmp(context->variables[i].value, list->value) == 0)
-                        return true;
+                if (strcmp(context->variables[i].name, name) == 0)
+                        return strcmp(context->variables[i].value, value) == 0 && strcmp(context->variables[i].type, "secret") != 0;
         return false;
+}
+
+static bool context_matches(const struct list *list, const struct reader_context *context)
+{
+        for (size_t i = 0; i < list->n_wheres; i++)
+                if (!variable_matches(context, list->wheres[i].variable, list->wheres[i].value))
+                        return false;
+        return true;
 }
 
 /*
@@ -125,7 +136,7 @@ static bool list_matches(const struct list *list, struct task_view *view)
                 return false;
         if (list->coro != NULL && strcmp(list->coro, reader_coro(view->box->reader, view->slot.coro)->name) != 0)
                 return false;
-        return list->variable == NULL || where_matches(list, view);
+        return list->n_wheres == 0 || where_matches(list, view);
 }
 
 /* ---- walking ---- */
@@ -195,18 +206,16 @@ static void list_step(struct varlink_call *call, void *state)
 /* VAR=VALUE. 0, -EINVAL, -ENOMEM. */
 static int parse_where(struct list *list, const char *where)
 {
-        char *equals;
+        char *variable = strdup(where), *equals;
 
-        if (where == NULL)
-                return 0;
-        list->variable = strdup(where);
-        if (list->variable == NULL)
+        if (variable == NULL)
                 return -ENOMEM;
-        equals = strchr(list->variable, '=');
-        if (equals == NULL || equals == list->variable)
+        list->wheres[list->n_wheres++].variable = variable;
+        equals = strchr(variable, '=');
+        if (equals == NULL || equals == variable)
                 return -EINVAL;
         *equals = '\0';
-        list->value = equals + 1;
+        list->wheres[list->n_wheres - 1].value = equals + 1;
         return 0;
 }
 
@@ -224,21 +233,25 @@ void control_list_tasks(struct varlink_call *call, void *arg)
 {
         struct list *list = calloc(1, sizeof(*list));
         const char *where = NULL, *workload = NULL, *state = NULL, *coro = NULL;
+        struct varlink_strings and_where = {.n = 0};
         const struct varlink_field fields[] = {
                 {"workload", VARLINK_STRING, true, &workload},
                 {"state", VARLINK_STRING, true, &state},
                 {"coro", VARLINK_STRING, true, &coro},
                 {"where", VARLINK_STRING, true, &where},
+                {"and_where", VARLINK_STRINGS, true, &and_where},
         };
         int r = list == NULL ? -ENOMEM : 0;
 
-        if (!varlink_parameters(call, fields, 4)) {
+        if (!varlink_parameters(call, fields, 5)) {
                 free(list);
                 return;
         }
         if (r == 0) {
                 *list = (struct list){.control = arg, .workload = workload, .state = state, .coro = coro};
-                r = parse_where(list, where);
+                r = where != NULL ? parse_where(list, where) : 0;
+                for (size_t i = 0; r == 0 && i < and_where.n; i++)
+                        r = parse_where(list, and_where.items[i]);
         }
         if (r == 0 && !varlink_call_more(call)) {
                 list->gathered = evbuffer_new();

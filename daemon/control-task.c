@@ -97,7 +97,37 @@ static void write_times(struct json *json, const struct task_view *view)
         json_ms(json, in_state_ns);
 }
 
-static void write_wait(struct json *json, struct reader *reader, const struct bb_slot *slot)
+static void write_cancel(struct json *json, const char *prefix, const struct task_view *view)
+{
+        const struct bb_slot *slot = &view->slot;
+        struct reader_cancel cancel;
+        bool is = slot->cancel != 0 && reader_cancel_text(view->box->reader, slot->cancel, &cancel) == 0;
+        bool heard = is && (slot->flags & BB_TASK_HEARD) != 0 && slot->cancel_heard_ns >= slot->cancel_requested_ns;
+
+        json_key(json, "cancel_requests");
+        json_uint(json, slot->cancel_requests);
+        json_key(json, "cancelled_by");
+        json_text(json, is ? cancel.by : NULL);
+        json_key(json, "cancelled_where");
+        json_text(json, is && cancel.where[0] != '\0' ? cancel.where : NULL);
+        json_key(json, "cancelled_via_id");
+        if (is && slot->cancel_via != 0)
+                write_id(json, prefix, slot->cancel_via);
+        else
+                json_none(json);
+        json_key(json, "cancel_age_ms");
+        if (is && view->now_ns >= slot->cancel_requested_ns)
+                json_ms(json, view->now_ns - slot->cancel_requested_ns);
+        else
+                json_none(json);
+        json_key(json, "cancel_latency_ms");
+        if (heard)
+                json_ms(json, slot->cancel_heard_ns - slot->cancel_requested_ns);
+        else
+                json_none(json);
+}
+
+static void write_wait(struct json *json, const struct bb_slot *slot)
 {
         char text[CONTROL_TEXT_MAX] = "";
 
@@ -105,10 +135,6 @@ static void write_wait(struct json *json, struct reader *reader, const struct bb
                 reader_wait_text(slot, text, sizeof(text));
         json_key(json, "waiting_for");
         json_text(json, text[0] != '\0' ? text : NULL);
-        json_key(json, "cancel_requests");
-        json_uint(json, slot->cancel_requests);
-        json_key(json, "cancelled_by");
-        json_text(json, slot->cancel != 0 && reader_text(reader, slot->cancel, text, sizeof(text)) >= 0 ? text : NULL);
 }
 
 void task_write(struct json *json, const char *prefix, const struct task_view *view)
@@ -137,7 +163,8 @@ void task_write(struct json *json, const char *prefix, const struct task_view *v
         else
                 json_none(json);
         write_times(json, view);
-        write_wait(json, view->box->reader, slot);
+        write_wait(json, slot);
+        write_cancel(json, prefix, view);
         json_object_end(json);
 }
 

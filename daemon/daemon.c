@@ -264,9 +264,14 @@ static void remove_cb(const char *box_name, void *arg)
 /* The recorder's thread. */
 static void slow_cb(const struct recorder_slow *slow, void *arg)
 {
+        static const enum event_kind kinds[] = {
+                [RECORDER_TOLD_SLOW] = EVENT_SLOW_STEP,
+                [RECORDER_TOLD_CRASH] = EVENT_CRASH,
+                [RECORDER_TOLD_SWALLOWED] = EVENT_SWALLOWED_CANCEL,
+        };
         struct daemon *daemon = arg;
         struct event event = {
-                .kind = slow->crash ? EVENT_CRASH : EVENT_SLOW_STEP,
+                .kind = kinds[slow->kind],
                 .time_ns = slow->time_ns,
                 .workload = slow->workload,
                 .instance = slow->instance,

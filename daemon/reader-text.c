@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Decodes the character at text; returns its length, 0 where it is cut off by the end, -1 where it is not UTF-8. */
@@ -94,6 +95,41 @@ ssize_t reader_text(struct reader *reader, uint32_t ref, char *buffer, size_t si
         if (r < 0)
                 return r;
         return (ssize_t)reader_clean(buffer, n);
+}
+
+static void part_copy(const char *part, char *buffer, size_t size)
+{
+        size_t n = strnlen(part, size - 1);
+
+        memcpy(buffer, part, n);
+        buffer[n] = '\0';
+        (void)reader_clean(buffer, n);
+}
+
+int reader_cancel_text(struct reader *reader, uint32_t ref, struct reader_cancel *ret_cancel)
+{
+        struct bb_block block;
+        char text[4096];
+        const char *parts[4] = {text, "", "", ""};
+        size_t n;
+        int r = reader_block(reader, ref, &block);
+
+        if (r < 0)
+                return r;
+        if (block.kind != BB_BLOCK_TEXT)
+                return -EINVAL;
+        n = block.count < sizeof(text) - 1 ? block.count : sizeof(text) - 1;
+        r = reader_heap(reader, ref, sizeof(block), text, n);
+        if (r < 0)
+                return r;
+        text[n] = '\0';
+        for (size_t i = 1, at = strlen(text) + 1; i < 4 && at <= n; at += strlen(text + at) + 1)
+                parts[i++] = text + at;
+        part_copy(parts[0], ret_cancel->by, sizeof(ret_cancel->by));
+        part_copy(parts[1], ret_cancel->where, sizeof(ret_cancel->where));
+        ret_cancel->via = strtoull(parts[2], NULL, 10);
+        ret_cancel->latency_ns = parts[3][0] != '\0' ? (int64_t)(strtoull(parts[3], NULL, 10) & INT64_MAX) : -1;
+        return 0;
 }
 
 void reader_wait_text(const struct bb_slot *slot, char *buffer, size_t size)

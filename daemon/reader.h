@@ -80,6 +80,17 @@ int reader_coro_stats(struct reader *reader, uint32_t index, struct bb_coro *ret
 /* A text block; NUL-terminated, made valid UTF-8, cut off at size - 1. Returns its length or -EINVAL, -EIO. */
 ssize_t reader_text(struct reader *reader, uint32_t ref, char *buffer, size_t size);
 
+/* What is said of a cancel: of a live task's by its slot's `cancel`, of a finished one's by its record's, which has the last two as well. */
+struct reader_cancel {
+        char by[1200];      /* who, and why */
+        char where[320];    /* "FILE:LINE"; "": of no line */
+        uint64_t via;
+        int64_t latency_ns; /* -1: it was not heard of, or this is a live task's */
+};
+
+/* 0 or -EINVAL, -EIO. */
+int reader_cancel_text(struct reader *reader, uint32_t ref, struct reader_cancel *ret_cancel);
+
 /* ---- contexts ---- */
 
 struct reader_variable {

@@ -56,13 +56,13 @@ static bool slot_makes_sense(const struct box *box, const struct bb_slot *slot, 
 
 static int slot_write(struct recorder *recorder, struct box *box, uint32_t index, const struct bb_slot *slot, uint64_t died_ns)
 {
-        char name[TEXT_SIZE], cancel[TEXT_SIZE];
+        char name[TEXT_SIZE];
+        struct reader_cancel cancel;
         uint64_t in_state_ns = died_ns > slot->since_ns ? died_ns - slot->since_ns : 0;
         struct store_task task = {
                 .number = slot->number,
                 .parent = slot->parent,
                 .name = record_text(box, slot->name, name, sizeof(name)),
-                .cancelled = record_text(box, slot->cancel, cancel, sizeof(cancel)),
                 .state = STORE_TASK_CRASHED,
                 .result = STORE_NULL,
                 .finished_ns = box->going.died_ns,
@@ -75,6 +75,10 @@ static int slot_write(struct recorder *recorder, struct box *box, uint32_t index
         };
         int r = 0;
 
+        record_cancel(box, slot->cancel, &cancel, &task);
+        task.cancel_via = slot->cancel_via;
+        if ((slot->flags & BB_TASK_HEARD) != 0 && slot->cancel_heard_ns >= slot->cancel_requested_ns)
+                task.cancel_latency_ns = (int64_t)((slot->cancel_heard_ns - slot->cancel_requested_ns) & INT64_MAX);
         if (slot->state == BB_TASK_RUNNING && in_state_ns > task.longest_step_ns)
                 task.longest_step_ns = in_state_ns;
         task.end_context_id = record_context(recorder, box, slot->context, &r);

@@ -10,10 +10,13 @@
 
 #include "recorder-internal.h"
 
+#include "taskid.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define SWALLOWED_MAX 16U /* events a flush; all are in the view tasks */
 #define EVENT_WAIT_NS (2 * NS_PER_S) /* how long an event waits for its run */
 
 /* ---- runs of events ---- */
@@ -177,9 +180,43 @@ void crash_add(struct recorder *recorder, struct box *box, int64_t time_ns, uint
                 recorder->n_slow_more++;
         }
         told = &recorder->slow[recorder->n_slow++];
-        *told = (struct slow_told){ .crash = true, .time_ns = time_ns, .run_id = box->going.run_id, .box = box, .task = task,
+        *told = (struct slow_told){ .kind = RECORDER_TOLD_CRASH, .time_ns = time_ns, .run_id = box->going.run_id, .box = box, .task = task,
                                     .name = task_name ? strdup(task_name) : NULL, .detail = detail ? strdup(detail) : NULL };
         snprintf(told->text, sizeof(told->text), "%s", text);
+}
+
+int swallowed_add(struct recorder *recorder, struct box *box, const struct store_task *task)
+{
+        const struct bb_header *header = reader_header(box->reader);
+        char id[128], name[32], text[STORE_SLOW_TEXT_SIZE];
+        struct store_event event = {
+                .time_ns = task->finished_ns,
+                .run_id = box->going.run_id,
+                .workload = header->workload,
+                .instance = header->instance,
+                .kind = "swallowed_cancel",
+                .task_id = id,
+                .task = task->name ? task->name : name,
+                .text = text,
+                .detail = task->cancelled,
+                .context_id = task->end_context_id,
+        };
+        unsigned n = recorder->n_slow;
+        int r;
+
+        if (recorder->n_swallowed++ >= SWALLOWED_MAX)
+                return 0;
+        (void)task_id_format(header->workload, header->instance, header->loop, task->number, id, sizeof(id));
+        snprintf(name, sizeof(name), "Task-%llu", (unsigned long long)task->number);
+        snprintf(text, sizeof(text), "swallowed a cancel: %s though a wait had returned -ECANCELED", task->state == STORE_FAILED ? "failed" : "finished");
+        r = store_event(recorder->store, &event);
+        if (r >= 0)
+                crash_add(recorder, box, task->finished_ns, task->number, task->name, text, task->cancelled);
+        if (recorder->n_slow > n)
+                recorder->slow[n].kind = RECORDER_TOLD_SWALLOWED;
+        else if (n > 0 && recorder->n_slow == n && n == RECORDER_N_SLOW)
+                recorder->slow[n - 1].kind = RECORDER_TOLD_SWALLOWED;
+        return r;
 }
 
 void slow_forget(struct recorder *recorder)
@@ -190,7 +227,7 @@ void slow_forget(struct recorder *recorder)
                 if (recorder->slow[i].with_context)
                         reader_context_deinit(&recorder->slow[i].context);
         }
-        recorder->n_slow = recorder->n_slow_more = 0;
+        recorder->n_slow = recorder->n_slow_more = recorder->n_swallowed = 0;
 }
 
 void slow_tell(struct recorder *recorder)
@@ -199,7 +236,7 @@ void slow_tell(struct recorder *recorder)
                 const struct slow_told *told = &recorder->slow[i];
                 const struct bb_header *header = reader_header(told->box->reader);
                 const struct recorder_slow slow = {
-                        .crash = told->crash,
+                        .kind = told->kind,
                         .time_ns = told->time_ns,
                         .run_id = told->run_id,
                         .workload = header->workload,

@@ -132,7 +132,7 @@ struct message {
 
 /* A slow step of the transaction under way, to be told when it is committed. */
 struct slow_told {
-        bool crash; /* no slow step: the end of the worker */
+        enum recorder_told kind;
         int64_t time_ns, run_id;
         struct box *box;
         uint64_t task;
@@ -190,7 +190,7 @@ struct recorder {
         uint64_t n_tasks, n_dropped;
         bool more; /* a box had more than its share */
         struct slow_told slow[RECORDER_N_SLOW];
-        unsigned n_slow, n_slow_more;
+        unsigned n_slow, n_slow_more, n_swallowed;
 };
 
 /* ---- recorder-message.c ---- */
@@ -235,7 +235,10 @@ int step_record_late(struct recorder *recorder, struct box *box);
 void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, const struct bb_record *record, int64_t key);
 void slow_tell(struct recorder *recorder);
 
-/* The end of a worker was written: told likewise, and a row of the view events. */
+/* A task that swallowed its cancel was written: told likewise, and a row of the view events, unless there are too many in one flush. */
+int swallowed_add(struct recorder *recorder, struct box *box, const struct store_task *task);
+
+/* The end of a worker was written: told likewise. */
 void crash_add(struct recorder *recorder, struct box *box, int64_t time_ns, uint64_t task, const char *task_name, const char *text, const char *detail);
 void slow_forget(struct recorder *recorder);
 
@@ -276,6 +279,8 @@ int crash_task_write(struct recorder *recorder, struct box *box, uint32_t index,
 /* ---- recorder-record.c: a record, or a live slot, as a row ---- */
 
 int record_write(struct recorder *recorder, struct box *box, const struct bb_record *record);
+/* What a record or a slot says of a cancel; cancel holds the texts. */
+void record_cancel(struct box *box, uint32_t ref, struct reader_cancel *cancel, struct store_task *task);
 int64_t record_context(struct recorder *recorder, struct box *box, uint32_t ref, int *ret_error);
 const char *record_text(struct box *box, uint32_t ref, char *buffer, size_t size);
 int64_t record_real_ns(const struct recorder *recorder, const struct box *box, uint64_t mono_ns);

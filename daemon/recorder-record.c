@@ -60,6 +60,21 @@ int64_t record_context(struct recorder *recorder, struct box *box, uint32_t ref,
         return id;
 }
 
+void record_cancel(struct box *box, uint32_t ref, struct reader_cancel *cancel, struct store_task *task)
+{
+        task->cancel_latency_ns = STORE_NULL;
+        if (ref == 0)
+                return;
+        if (reader_cancel_text(box->reader, ref, cancel) < 0) {
+                task->cancelled = "?";
+                return;
+        }
+        task->cancelled = cancel->by;
+        task->cancel_where = cancel->where[0] ? cancel->where : NULL;
+        task->cancel_via = cancel->via;
+        task->cancel_latency_ns = cancel->latency_ns >= 0 ? cancel->latency_ns : STORE_NULL;
+}
+
 static enum store_state state_of(const struct bb_record *record)
 {
         switch (record->outcome) {
@@ -76,12 +91,12 @@ static enum store_state state_of(const struct bb_record *record)
 static int task_write(struct recorder *recorder, struct box *box, const struct bb_record *record)
 {
         const struct bb_task_record *t = &record->finished;
-        char name[TEXT_SIZE], cancel[TEXT_SIZE];
+        char name[TEXT_SIZE];
+        struct reader_cancel cancel;
         struct store_task task = {
                 .number = record->task,
                 .parent = t->parent,
                 .name = record_text(box, record->name, name, sizeof(name)),
-                .cancelled = record_text(box, record->cancel, cancel, sizeof(cancel)),
                 .state = state_of(record),
                 .result = record->result,
                 .finished_ns = record_real_ns(recorder, box, t->finished_ns),
@@ -94,12 +109,16 @@ static int task_write(struct recorder *recorder, struct box *box, const struct b
         };
         int r = 0;
 
+        record_cancel(box, record->cancel, &cancel, &task);
+        task.cancel_swallowed = (record->flags & BB_TASK_CANCELLING) != 0 && (record->flags & BB_TASK_HEARD) != 0 && task.state != STORE_CANCELLED;
         task.context_id = record_context(recorder, box, record->context, &r);
         task.end_context_id = t->end_context == record->context ? task.context_id : record_context(recorder, box, t->end_context, &r);
         if (r >= 0)
                 r = box_coro_id(recorder, box, record->coro, &task.coro_id);
         if (r >= 0)
                 r = store_task(recorder->store, &box->going, &task);
+        if (r >= 0 && task.cancel_swallowed)
+                r = swallowed_add(recorder, box, &task);
         if (r < 0)
                 return r;
 

@@ -80,9 +80,15 @@ struct recorder_step {
 };
 void recorder_step(struct recorder *recorder, const struct recorder_step *step);
 
+enum recorder_told {
+        RECORDER_TOLD_SLOW,
+        RECORDER_TOLD_CRASH,     /* of a worker: task is the one that was running; 0: none was */
+        RECORDER_TOLD_SWALLOWED, /* a task has ended otherwise than cancelled, though it had heard of its cancel */
+};
+
 /* A step over the threshold has ended, or a worker was ended by a signal; it is in the history. Texts are lent for the call. */
 struct recorder_slow {
-        bool crash;      /* a worker: task is the one that was running; 0: none was */
+        enum recorder_told kind;
         int64_t time_ns; /* when it ended */
         int64_t run_id;
         const char *workload;

@@ -50,6 +50,7 @@ int unwinder_dead_stack(struct unwinder *unwinder, struct unwinder_dead *dead, c
                         struct stacktrace *ret_trace)
 {
         struct walk *walk = unwinder->walk;
+        struct trace_source source = {.frames = NULL};
 
         walk_begin(walk, unwinder, &dead->patient, deadline_ns);
         walk->live = false;
@@ -65,7 +66,7 @@ int unwinder_dead_stack(struct unwinder *unwinder, struct unwinder_dead *dead, c
         walk->pc = copy->pc;
         walk->exact = copy->interrupted;
         walk_run(walk);
-        return trace_of_walk(walk, NULL, ret_trace);
+        return trace_of_walk(walk, &source, ret_trace);
 }
 
 int unwinder_dead_task(struct unwinder *unwinder, struct unwinder_dead *dead, uint64_t sp, uint64_t pc, uint64_t fp, const void *bytes, size_t size,

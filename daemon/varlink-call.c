@@ -219,6 +219,22 @@ void varlink_call_drop(struct varlink_call *call)
 
 /* ---- parameters ---- */
 
+static bool strings_store(struct varlink_strings *strings, const json_t *value)
+{
+        const json_t *item;
+        size_t i;
+
+        strings->n = 0;
+        if (!json_is_array(value) || json_array_size(value) > VARLINK_STRINGS_MAX)
+                return false;
+        json_array_foreach (value, i, item) {
+                if (!json_is_string(item))
+                        return false;
+                strings->items[strings->n++] = json_string_value(item);
+        }
+        return true;
+}
+
 static bool field_store(const struct varlink_field *field, const json_t *value)
 {
         switch (field->type) {
@@ -242,6 +258,8 @@ static bool field_store(const struct varlink_field *field, const json_t *value)
                         return false;
                 *(double *)field->ret_value = json_number_value(value);
                 return true;
+        case VARLINK_STRINGS:
+                return strings_store(field->ret_value, value);
         }
         return false;
 }

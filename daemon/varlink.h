@@ -102,6 +102,14 @@ enum varlink_type {
         VARLINK_BOOL,   /* bool */
         VARLINK_INT,    /* int64_t */
         VARLINK_FLOAT,  /* double; an integer will do */
+        VARLINK_STRINGS, /* struct varlink_strings, likewise */
+};
+
+#define VARLINK_STRINGS_MAX 16
+
+struct varlink_strings {
+        const char *items[VARLINK_STRINGS_MAX];
+        size_t n;
 };
 
 /* A parameter: where its value goes. One that may be missing, or null, leaves its place as it was. */

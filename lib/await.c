@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- references ---- */
 
@@ -177,8 +178,10 @@ int weft_await(struct weft_task *task)
                 int result;
 
                 if (self->co->must_cancel) { /* requested before the wait: passed on, as if during it */
+                        const char *by = weft_task_cancelled_by(self);
+
                         self->co->must_cancel = false;
-                        (void)task_cancel(task, "its awaiter, cancelled", NULL);
+                        (void)task_cancel_from(task, by != NULL ? by : "its awaiter, cancelled", NULL, NULL, self->number);
                 }
                 task_watch(task, &awaiter.watcher);
                 self->co->awaited = task;
@@ -193,6 +196,8 @@ int weft_await(struct weft_task *task)
                         take_result(task);
                         return result;
                 }
+                if (__builtin_expect(self->cancel_requests > 0, 0) && task->done && task->cancelled)
+                        cancel_heard(self->co); /* passed on, and come back */
         }
         return take_result(task);
 }
@@ -227,8 +232,39 @@ static struct weft_task *end_of_chain(struct weft_task *task)
         return task;
 }
 
+void cancel_heard(struct coroutine *co)
+{
+        struct bb_slot *slot = co->task->slot;
+
+        if (slot->cancel_requests == 0 || (slot->flags & BB_TASK_HEARD) != 0)
+                return;
+        seq_begin(&slot->seq);
+        BB_STORE(slot->flags, slot->flags | BB_TASK_HEARD);
+        BB_STORE(slot->cancel_heard_ns, loop_now(co->task->loop));
+        seq_end(&slot->seq);
+}
+
+void __attribute__((cold)) cancel_taken(struct coroutine *co)
+{
+        co->must_cancel = false;
+        cancel_heard(co);
+}
+
+uint32_t cancel_text(const struct weft_task *task)
+{
+        struct weft_heap *heap = &task->loop->box->heap;
+        const struct bb_slot *slot = task->slot;
+        const char *by = heap_text_at(heap, slot->cancel), *where = by + strlen(by) + 1; /* as task_cancel_from has made it */
+        char via[24], latency[24] = "";
+
+        (void)snprintf(via, sizeof(via), "%llu", (unsigned long long)slot->cancel_via);
+        if ((slot->flags & BB_TASK_HEARD) != 0 && slot->cancel_heard_ns >= slot->cancel_requested_ns)
+                (void)snprintf(latency, sizeof(latency), "%llu", (unsigned long long)(slot->cancel_heard_ns - slot->cancel_requested_ns));
+        return heap_texts(heap, (const char *[]){by, where, via, latency}, 4);
+}
+
 /* Writes down the request, for observers and for the task; text is a block of the heap, or 0. */
-static void note_request(struct weft_task *task, uint32_t text, uint64_t now_ns)
+static void note_request(struct weft_task *task, uint32_t text, uint64_t via, uint64_t now_ns)
 {
         struct weft_heap *heap = &task->loop->box->heap;
         struct bb_slot *slot = task->slot;
@@ -237,7 +273,9 @@ static void note_request(struct weft_task *task, uint32_t text, uint64_t now_ns)
         task->cancel_requests++;
         (void)heap_ref(heap, text);
         seq_begin(&slot->seq);
-        BB_STORE(slot->flags, slot->flags | BB_TASK_CANCELLING);
+        BB_STORE(slot->flags, (slot->flags | BB_TASK_CANCELLING) & ~(uint32_t)BB_TASK_HEARD);
+        BB_STORE(slot->cancel_via, via);
+        BB_STORE(slot->cancel_heard_ns, 0);
         BB_STORE(slot->cancel_requests, task->cancel_requests);
         BB_STORE(slot->cancel_requested_ns, now_ns);
         BB_STORE(slot->cancel, text);
@@ -246,6 +284,11 @@ static void note_request(struct weft_task *task, uint32_t text, uint64_t now_ns)
 }
 
 int task_cancel(struct weft_task *task, const char *by, const char *reason)
+{
+        return task_cancel_from(task, by, reason, NULL, 0);
+}
+
+int task_cancel_from(struct weft_task *task, const char *by, const char *reason, const char *where, uint64_t via)
 {
         struct weft_heap *heap = &task->loop->box->heap;
         struct weft_task *last;
@@ -256,25 +299,29 @@ int task_cancel(struct weft_task *task, const char *by, const char *reason)
         if (task->done)
                 return -EALREADY;
         (void)snprintf(buffer, sizeof(buffer), reason != NULL ? "%s: %s" : "%s", by, reason);
-        text = heap_text(heap, buffer); /* 0 where memory is short: the cancel counts all the same */
+        text = heap_texts(heap, (const char *[]){buffer, where != NULL ? where : ""}, 2); /* 0 where memory is short: the cancel counts all the same */
         now_ns = loop_now(task->loop);
         last = end_of_chain(task);
-        for (; task != last; task = task->co->awaited)
-                note_request(task, text, now_ns);
-        note_request(last, text, now_ns);
+        for (; task != last; task = task->co->awaited) {
+                note_request(task, text, via, now_ns);
+                via = task->number;
+        }
+        note_request(last, text, via, now_ns);
         heap_unref(heap, text);
 
         if (last->slot->state != BB_TASK_WAITING)
                 last->co->must_cancel = true;
-        else if (last->slot->wait != BB_WAIT_FUTURE || !future_cancel_awaited(last->slot)) /* whose end wakes it */
+        else if (last->slot->wait != BB_WAIT_FUTURE || !future_cancel_awaited(last->slot)) { /* whose end wakes it */
+                last->co->must_cancel = true; /* its wait takes it, and notes when */
                 task_wake(last, BB_WAKE_TASK, -ECANCELED, now_ns);
+        }
         return 0;
 }
 
 int weft_task_cancel_at(const struct weft_site *site, struct weft_task *task, const char *reason)
 {
         struct weft_loop *loop = weft__loop;
-        char by[512], name[256];
+        char by[512], name[256], where[300];
 
         if (loop == NULL)
                 return loop_missing();
@@ -286,7 +333,8 @@ int weft_task_cancel_at(const struct weft_site *site, struct weft_task *task, co
         } else {
                 (void)snprintf(by, sizeof(by), "a callback at %s:%d", site->file, site->line);
         }
-        return task_cancel(task, by, reason);
+        (void)snprintf(where, sizeof(where), "%s:%d", site->file, site->line);
+        return task_cancel_from(task, by, reason, where, 0);
 }
 
 unsigned weft_task_cancelling(const struct weft_task *task)
@@ -307,7 +355,9 @@ unsigned weft_task_uncancel(struct weft_task *task)
                 BB_STORE(slot->cancel_requests, task->cancel_requests);
                 if (task->cancel_requests == 0) {
                         /* As if it had never been: the history is not to say that the task swallowed a cancel. */
-                        BB_STORE(slot->flags, slot->flags & ~(uint32_t)BB_TASK_CANCELLING);
+                        BB_STORE(slot->flags, slot->flags & ~(uint32_t)(BB_TASK_CANCELLING | BB_TASK_HEARD));
+                        BB_STORE(slot->cancel_via, 0);
+                        BB_STORE(slot->cancel_heard_ns, 0);
                         taken_back = slot->cancel;
                         BB_STORE(slot->cancel, 0);
                         BB_STORE(slot->cancel_requested_ns, 0);

@@ -220,6 +220,7 @@ enum bb_task_flags {
         BB_TASK_STARTED = 1 << 0,    /* its first step has begun */
         BB_TASK_CANCELLING = 1 << 1, /* a cancel was requested; the observers' state "cancelling" */
         BB_TASK_MAIN = 1 << 2,
+        BB_TASK_HEARD = 1 << 4,      /* of the latest cancel: a wait has returned -ECANCELED since */
         BB_TASK_SNAPSHOT = 1 << 3,   /* `snapshot` counts (it may be 0, the empty context) */
 };
 
@@ -280,7 +281,7 @@ struct bb_slot {
         uint64_t wait_deadline_ns; /* 0: none */
         uint64_t wait_owner;
         uint32_t name;        /* ref: BB_BLOCK_TEXT; 0: "Task-<number>" */
-        uint32_t cancel;      /* ref: BB_BLOCK_TEXT: who asked for the latest cancel, where, why */
+        uint32_t cancel;      /* ref: BB_BLOCK_TEXT: who asked for the latest cancel, and why; NUL; "FILE:LINE" or nothing */
 
         uint64_t parent;      /* number of the task that spawned it; 0: none */
         uint64_t created_ns;
@@ -295,7 +296,9 @@ struct bb_slot {
         uint64_t group;       /* address of the task group that it is a child of; 0: none */
         uint64_t group_parent; /* number of the task that will await, or awaits, that group; it stays when the group is freed */
         uint64_t gatherer;    /* number of the task that last began to wait for this one among several; 0: none does */
-        uint64_t reserved[3];
+        uint64_t cancel_via;  /* number of the task that awaits this one and was to be cancelled, which passed it on; 0: this one was */
+        uint64_t cancel_heard_ns; /* when BB_TASK_HEARD was set; 0: it is not */
+        uint64_t reserved[1];
 };
 
 /* ---- records ---- */
@@ -344,7 +347,7 @@ struct bb_record {
         int32_t result;
         uint32_t context; /* ref */
         uint32_t name;    /* ref: BB_BLOCK_TEXT; 0: "Task-<task>" */
-        uint32_t cancel;  /* ref: BB_BLOCK_TEXT */
+        uint32_t cancel;  /* ref: BB_BLOCK_TEXT; as the slot's; NUL; cancel_via; NUL; nanoseconds until it was heard of, or nothing */
         union {
                 struct bb_task_record finished;
                 struct bb_slow_step_record slow_step;

@@ -352,7 +352,7 @@ static int run(weft_thread_fn fn, void *arg, bool with_context)
         if (fn == NULL)
                 return -EINVAL;
         if (loop->current->co->must_cancel) {
-                loop->current->co->must_cancel = false;
+                cancel_taken(loop->current->co);
                 return -ECANCELED;
         }
         if (loop->executor == NULL)

@@ -209,6 +209,35 @@ uint32_t heap_text(struct weft_heap *heap, const char *text)
         return ref;
 }
 
+uint32_t heap_texts(struct weft_heap *heap, const char *const *texts, size_t n)
+{
+        size_t length = 0, at = 0;
+        struct bb_block *block;
+        uint32_t ref;
+        char *data;
+
+        for (size_t i = 0; i < n; i++)
+                length += strlen(texts[i]) + 1;
+        if (length > HEAP_TEXT_MAX + 1)
+                length = HEAP_TEXT_MAX + 1;
+        ref = heap_alloc(heap, BB_BLOCK_TEXT, sizeof(*block) + length);
+        if (ref == 0)
+                return 0;
+        block = heap_at(heap, ref);
+        data = (char *)(block + 1);
+        block->count = (uint16_t)(length - 1);
+        for (size_t i = 0; i < n && at < length; i++) {
+                size_t size = strlen(texts[i]) + 1;
+
+                if (size > length - at)
+                        size = length - at;
+                memcpy(data + at, texts[i], size);
+                at += size;
+        }
+        data[length - 1] = 0;
+        return ref;
+}
+
 /* ---- taking back ---- */
 
 static void block_free(struct weft_heap *heap, uint32_t ref)

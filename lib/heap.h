@@ -85,6 +85,9 @@ uint32_t heap_alloc(struct weft_heap *heap, enum bb_block_kind kind, size_t byte
 /* A text block; cut off at HEAP_TEXT_MAX bytes, not inside a UTF-8 character; 0: no memory. */
 uint32_t heap_text(struct weft_heap *heap, const char *text);
 
+/* Likewise, of several one after the other, each ended by a NUL; cut off where they are too long together. */
+uint32_t heap_texts(struct weft_heap *heap, const char *const *texts, size_t n);
+
 static inline const char *heap_text_at(const struct weft_heap *heap, uint32_t ref)
 {
         return (const char *)heap_at(heap, ref) + sizeof(struct bb_block);

@@ -26,7 +26,7 @@ int fd_begin(int fd, struct weft_loop **ret_loop, struct fd_entry **ret_entry)
         if (loop == NULL || loop->current == NULL)
                 return task_missing();
         if (loop->current->co->must_cancel) {
-                loop->current->co->must_cancel = false;
+                cancel_taken(loop->current->co);
                 return -ECANCELED;
         }
         *ret_loop = loop;

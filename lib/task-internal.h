@@ -127,6 +127,18 @@ static inline void task_unwatch(struct weft_task *task, struct task_watcher *wat
 /* By whom and why, for observers; the reason may be NULL. */
 int task_cancel(struct weft_task *task, const char *by, const char *reason);
 
+/* Likewise; where: "FILE:LINE" of the request, NULL: of none. via: the number of a task that was to be cancelled and passes it on, else 0. */
+int task_cancel_from(struct weft_task *task, const char *by, const char *reason, const char *where, uint64_t via);
+
+/* A wait of the running task returns -ECANCELED for must_cancel, which that ends. */
+void cancel_taken(struct coroutine *co);
+
+/* It has heard of its cancel otherwise: by the end of whom it awaits. */
+void cancel_heard(struct coroutine *co);
+
+/* The text of the task's cancel for its record: a new block, or 0. */
+uint32_t cancel_text(const struct weft_task *task);
+
 /* Begins the new task's first step at once, in the creator's, which it ends. */
 void task_start_eagerly(struct weft_loop *loop, struct weft_task *task);
 

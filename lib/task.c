@@ -212,7 +212,7 @@ void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg)
 static inline bool cancel_is_due(struct coroutine *co)
 {
         if (__builtin_expect(co->must_cancel, 0)) {
-                co->must_cancel = false;
+                cancel_taken(co);
                 return true;
         }
         return false;
@@ -370,9 +370,12 @@ static void record_end(struct weft_loop *loop, struct weft_task *task, const str
 {
         const struct bb_slot *slot = task->slot;
         struct bb_record *record = box_record(loop->box, end->now_ns);
+        uint32_t cancel = 0;
 
         if (record == NULL)
                 return;
+        if (__builtin_expect(slot->cancel != 0, 0))
+                cancel = cancel_text(task);
         record->task = task->number;
         record->kind = BB_RECORD_TASK;
         record->outcome = (uint8_t)end->outcome;
@@ -381,7 +384,7 @@ static void record_end(struct weft_loop *loop, struct weft_task *task, const str
         record->result = task->result;
         record->context = context_snapshot_root(task->co->user.context);
         record->name = slot->name;
-        record->cancel = slot->cancel;
+        record->cancel = cancel != 0 ? cancel : slot->cancel;
         record->finished.parent = slot->parent;
         record->finished.created_ns = slot->created_ns;
         record->finished.started_ns = slot->started_ns;
@@ -393,6 +396,7 @@ static void record_end(struct weft_loop *loop, struct weft_task *task, const str
         memcpy(record->finished.wakes, slot->wakes, sizeof(slot->wakes));
         record->finished.end_context = task->co->user.context->root;
         box_push(loop->box, record, record->finished.end_context);
+        heap_unref(&loop->box->heap, cancel); /* it is the record's now */
 }
 
 /* The coroutine's statistics and the loop's counters, always. */
