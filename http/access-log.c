@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The access log: a line per reply. What comes from the client is escaped, so that no request can write lines of its own.
+ * The access log: a line per reply. What comes from the client is escaped, so that no request can write lines of its
+ * own.
  */
 
 #include "internal.h"
@@ -35,8 +36,8 @@ void http_access_log(struct weft_http_request *request)
         escape_uri(evhttp_request_get_uri(request->ereq), uri, sizeof(uri));
         if (request->connection != NULL)
                 (void)snprintf(status, sizeof(status), "%d", request->status);
-        (void)snprintf(line, sizeof(line), "%s \"%s %s\" %s %zu %.3f", weft_http_request_peer(request), request->method, uri, status,
-                       request->body_bytes, (double)(weft_time() - request->started_ns) / 1e6);
+        (void)snprintf(line, sizeof(line), "%s \"%s %s\" %s %zu %.3f", weft_http_request_peer(request), request->method,
+                       uri, status, request->body_bytes, (double)(weft_time() - request->started_ns) / 1e6);
         if (options->access_log != NULL)
                 options->access_log(line, options->access_log_arg);
         else

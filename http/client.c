@@ -2,11 +2,11 @@
 /*
  * The client: one call, one connection, one future that evhttp's callbacks set.
  *
- * The name is looked up by weft (evhttp would block the loop for it), and its addresses are tried one after the other. What
- * connect(2) fails with evhttp loses on its way; so while it connects, the bufferevent's events come here first.
+ * The name is looked up by weft (evhttp would block the loop for it), and its addresses are tried one after the other.
+ * What connect(2) fails with evhttp loses on its way; so while it connects, the bufferevent's events come here first.
  *
- * Ownership: everything of a call belongs to the coroutine that makes it, and is freed before that goes on; nothing can call back
- * later.
+ * Ownership: everything of a call belongs to the coroutine that makes it, and is freed before that goes on; nothing can
+ * call back later.
  */
 
 #include "internal.h"
@@ -86,9 +86,10 @@ static int take_response(struct evhttp_request *ereq, struct weft_http_response 
         response->status = evhttp_request_get_response_code(ereq);
         response->size = evbuffer_get_length(body);
         response->body = malloc(response->size + 1);
-        TAILQ_FOREACH(header, evhttp_request_get_input_headers(ereq), next)
+        TAILQ_FOREACH (header, evhttp_request_get_input_headers(ereq), next)
                 failed = failed || evhttp_add_header(&response->headers, header->key, header->value) < 0;
-        if (response->body == NULL || failed || evbuffer_copyout(body, response->body, response->size) != (ev_ssize_t)response->size) {
+        if (response->body == NULL || failed ||
+            evbuffer_copyout(body, response->body, response->size) != (ev_ssize_t)response->size) {
                 weft_http_response_free(response);
                 return -ENOMEM;
         }
@@ -192,7 +193,9 @@ static int add_headers(const struct fetch *fetch, struct evhttp_request *ereq)
         if (call->body_size > 0) {
                 (void)snprintf(text, sizeof(text), "%zu", call->body_size);
                 failed = failed || evhttp_add_header(headers, "Content-Length", text) < 0 ||
-                         evhttp_add_header(headers, "Content-Type", call->content_type != NULL ? call->content_type : "application/octet-stream") < 0 ||
+                         evhttp_add_header(headers, "Content-Type",
+                                           call->content_type != NULL ? call->content_type
+                                                                      : "application/octet-stream") < 0 ||
                          evbuffer_add(evhttp_request_get_output_buffer(ereq), call->body, call->body_size) < 0;
         }
         return failed ? -ENOMEM : 0;
@@ -212,10 +215,12 @@ static int make_connection(struct fetch *fetch, const char *address, uint16_t po
                 bufferevent_free(bev);
                 return -ENOMEM;
         }
-        evhttp_connection_set_max_body_size(fetch->evcon, (ev_ssize_t)(call->max_body_bytes != 0 ? call->max_body_bytes : MAX_BODY_BYTES));
-        evhttp_connection_set_max_headers_size(fetch->evcon,
-                                               (ev_ssize_t)(call->max_header_bytes != 0 ? call->max_header_bytes : MAX_HEADER_BYTES));
-        evhttp_connection_set_timeout_tv(fetch->evcon, &(struct timeval){.tv_sec = 86400}); /* ours is the one that counts */
+        evhttp_connection_set_max_body_size(
+                fetch->evcon, (ev_ssize_t)(call->max_body_bytes != 0 ? call->max_body_bytes : MAX_BODY_BYTES));
+        evhttp_connection_set_max_headers_size(
+                fetch->evcon, (ev_ssize_t)(call->max_header_bytes != 0 ? call->max_header_bytes : MAX_HEADER_BYTES));
+        evhttp_connection_set_timeout_tv(fetch->evcon,
+                                         &(struct timeval){.tv_sec = 86400}); /* ours is the one that counts */
         return 0;
 }
 
@@ -252,8 +257,9 @@ static uint64_t time_left(const struct fetch *fetch)
 static int try_address(struct fetch *fetch, const struct addrinfo *address, enum evhttp_cmd_type method)
 {
         char text[INET6_ADDRSTRLEN];
-        const void *bytes = address->ai_family == AF_INET6 ? (const void *)&((struct sockaddr_in6 *)(void *)address->ai_addr)->sin6_addr
-                                                           : (const void *)&((struct sockaddr_in *)(void *)address->ai_addr)->sin_addr;
+        const void *bytes = address->ai_family == AF_INET6
+                                    ? (const void *)&((struct sockaddr_in6 *)(void *)address->ai_addr)->sin6_addr
+                                    : (const void *)&((struct sockaddr_in *)(void *)address->ai_addr)->sin_addr;
         int port = evhttp_uri_get_port(fetch->uri);
         int result;
 
@@ -278,7 +284,8 @@ static int try_address(struct fetch *fetch, const struct addrinfo *address, enum
 /* Whether the next address may have better luck. */
 static bool is_unreachable(int result)
 {
-        return result == -ECONNREFUSED || result == -EHOSTUNREACH || result == -ENETUNREACH || result == -EADDRNOTAVAIL || result == -EAFNOSUPPORT;
+        return result == -ECONNREFUSED || result == -EHOSTUNREACH || result == -ENETUNREACH ||
+               result == -EADDRNOTAVAIL || result == -EAFNOSUPPORT;
 }
 
 static int fetch_run(struct fetch *fetch, enum evhttp_cmd_type method)
@@ -296,7 +303,8 @@ static int fetch_run(struct fetch *fetch, enum evhttp_cmd_type method)
         if (result < 0)
                 return result;
         result = -EAFNOSUPPORT;
-        for (const struct addrinfo *address = addresses; address != NULL && is_unreachable(result); address = address->ai_next)
+        for (const struct addrinfo *address = addresses; address != NULL && is_unreachable(result);
+             address = address->ai_next)
                 if (address->ai_family == AF_INET || address->ai_family == AF_INET6)
                         result = try_address(fetch, address, method);
         weft_freeaddrinfo(addresses);
@@ -344,7 +352,11 @@ int weft_http_get(const char *url, uint64_t timeout_ns, struct weft_http_respons
 int weft_http_post(const char *url, const char *content_type, const void *body, size_t body_size, uint64_t timeout_ns,
                    struct weft_http_response **ret_response)
 {
-        struct weft_http_call call = {.method = "POST", .content_type = content_type, .body = body, .body_size = body_size, .timeout_ns = timeout_ns};
+        struct weft_http_call call = {.method = "POST",
+                                      .content_type = content_type,
+                                      .body = body,
+                                      .body_size = body_size,
+                                      .timeout_ns = timeout_ns};
 
         return weft_http_fetch(url, &call, ret_response);
 }

@@ -3,13 +3,13 @@
  * Connections: whose turn it is on each, from its accept to its end.
  *
  * evhttp tells of a connection only with its first whole request. To limit those that never get there, the server makes
- * the bufferevents for evhttp (evhttp_set_bevcb) and asks each, once evhttp has taken it, for its callback argument, which is the
- * connection. Callbacks on the buffers' lengths then tell when a request begins, how much of it has come, and when
- * evhttp answers one by itself.
+ * the bufferevents for evhttp (evhttp_set_bevcb) and asks each, once evhttp has taken it, for its callback argument,
+ * which is the connection. Callbacks on the buffers' lengths then tell when a request begins, how much of it has come,
+ * and when evhttp answers one by itself.
  *
- * While a request's task runs, evhttp does not read, and so would not notice that the client goes. For requests that take
- * longer than WATCH_NS reading is switched on again, without a callback for what is read, as evhttp itself does while it
- * writes: an end or an error then closes the connection, and the task is cancelled.
+ * While a request's task runs, evhttp does not read, and so would not notice that the client goes. For requests that
+ * take longer than WATCH_NS reading is switched on again, without a callback for what is read, as evhttp itself does
+ * while it writes: an end or an error then closes the connection, and the task is cancelled.
  */
 
 #include "internal.h"
@@ -22,8 +22,7 @@
 #include <sys/socket.h>
 
 #define WATCH_NS 20000000U
-#define REST_S 1
-#define READ_BYTES 65536U /* at once */
+#define READ_BYTES 65536U       /* at once */
 #define READ_AHEAD_BYTES 65536U /* of requests behind the one that is handled */
 
 /* ---- turns ---- */
@@ -71,8 +70,9 @@ static void doom(struct http_connection *connection, int status)
 }
 
 /*
- * evhttp has taken n bytes: it takes lines, then their ends. The first ones are the request's first line; two ends without a
- * line between them are the end of the headers; what is taken behind that before there is a request are chunks.
+ * evhttp has taken n bytes: it takes lines, then their ends. The first ones are the request's first line; two ends
+ * without a line between them are the end of the headers; what is taken behind that before there is a request are
+ * chunks.
  */
 static void note_read(struct http_connection *connection, size_t n)
 {
@@ -239,43 +239,6 @@ bool http_connection_evict(struct weft_http_server *server)
 
 /* ---- the beginning ---- */
 
-void http_listeners_pause(struct weft_http_server *server, bool pause)
-{
-        struct http_listener *listener;
-
-        TAILQ_FOREACH(listener, &server->listeners, link) {
-                struct evconnlistener *accepting = evhttp_bound_socket_get_listener(listener->bound);
-
-                (void)(pause ? evconnlistener_disable(accepting) : evconnlistener_enable(accepting)); /* without memory: at the next turn */
-        }
-}
-
-static void rest_cb(evutil_socket_t fd, short what, void *arg)
-{
-        struct weft_http_server *server = arg;
-
-        (void)fd;
-        (void)what;
-        server->resting = false;
-        http_listeners_pause(server, server->full || !server->serving);
-}
-
-/* Out of descriptors or memory: room is made at the cost of who is idle, else the listeners rest. */
-void http_accept_failed_cb(struct evconnlistener *listener, void *arg)
-{
-        struct weft_http_server *server = http_server_of(arg);
-        struct timeval later = {.tv_sec = REST_S};
-
-        (void)listener;
-        if (http_connection_evict(server))
-                return;
-        weft_log(WEFT_LOG_ERROR, "socket.accept() out of system resource: %s", strerror(errno));
-        if (event_add(server->rest_event, &later) < 0)
-                return;
-        server->resting = true;
-        http_listeners_pause(server, true);
-}
-
 /* evhttp's: it wants a bufferevent for a connection that it has accepted. */
 static struct bufferevent *accept_cb(struct event_base *base, void *arg)
 {
@@ -322,7 +285,8 @@ static bool make_room(struct weft_http_server *server, int fd)
 
 static bool add_callbacks(struct http_connection *connection)
 {
-        struct evbuffer *input = bufferevent_get_input(connection->bev), *output = bufferevent_get_output(connection->bev);
+        struct evbuffer *input = bufferevent_get_input(connection->bev),
+                        *output = bufferevent_get_output(connection->bev);
 
         connection->input_cb = evbuffer_add_cb(input, input_cb, connection);
         connection->output_cb = evbuffer_add_cb(output, output_cb, connection);
@@ -388,8 +352,9 @@ static void end_doomed(struct http_connection *connection)
         connection->server->stats.rejected++;
         length = http_failure_text(connection->doom, NULL, text, sizeof(text));
         if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
-                (void)!send(connection->fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
-        set_turn(connection, HTTP_FAILED); /* so that it lingers */
+                (void)!send(connection->fd, text, length,
+                            MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
+        set_turn(connection, HTTP_FAILED);                /* so that it lingers */
         http_connection_close(connection);
 }
 
@@ -449,7 +414,7 @@ static void watch_cb(evutil_socket_t fd, short what, void *arg)
 
         (void)fd;
         (void)what;
-        TAILQ_FOREACH(request, &server->requests, link) {
+        TAILQ_FOREACH (request, &server->requests, link) {
                 struct http_connection *connection = request->connection;
 
                 if (connection == NULL || connection->watched || request->streaming)
@@ -484,8 +449,9 @@ int http_connections_start(struct weft_http_server *server)
         server->attend_event = event_new(base, -1, 0, attend_cb, server);
         server->sweep_event = evtimer_new(base, sweep_cb, server);
         server->watch_event = evtimer_new(base, watch_cb, server);
-        server->rest_event = evtimer_new(base, rest_cb, server);
-        if (server->attend_event == NULL || server->sweep_event == NULL || server->watch_event == NULL || server->rest_event == NULL)
+        server->rest_event = evtimer_new(base, http_rest_cb, server);
+        if (server->attend_event == NULL || server->sweep_event == NULL || server->watch_event == NULL ||
+            server->rest_event == NULL)
                 return -ENOMEM;
         evhttp_set_bevcb(server->evhttp, accept_cb, server);
         return 0;

@@ -2,9 +2,9 @@
 /*
  * Requests that evhttp refuses by itself: malformed ones, too long ones, methods that it does not know.
  *
- * libevent 2.1 calls nobody for those: it answers in HTML, with 400 also where the line or the headers are too long, and with
- * "HTTP/0.0 0" where it understood nothing. What was wrong is told by how many bytes had come of what; its reply, still in
- * the output buffer, is taken out again, and one in our form is put in.
+ * libevent 2.1 calls nobody for those: it answers in HTML, with 400 also where the line or the headers are too long,
+ * and with "HTTP/0.0 0" where it understood nothing. What was wrong is told by how many bytes had come of what; its
+ * reply, still in the output buffer, is taken out again, and one in our form is put in.
  */
 
 #include "internal.h"
@@ -40,9 +40,10 @@ size_t http_failure_text(int status, const char *detail, char *buffer, size_t si
         char body[128];
         int n = snprintf(body, sizeof(body), "{\"detail\":\"%s\"}", detail != NULL ? detail : http_phrase(status));
 
-        n = snprintf(buffer, size,
-                     "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-                     status, http_phrase(status), n, body);
+        n = snprintf(
+                buffer, size,
+                "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+                status, http_phrase(status), n, body);
         return (size_t)n < size ? (size_t)n : size - 1;
 }
 
@@ -53,7 +54,8 @@ void http_failure_replace(struct http_connection *connection)
         const char *detail = is_early_chunk(connection) ? "A chunk is malformed, or too large" : NULL;
         size_t length = http_failure_text(connection->doom, detail, text, sizeof(text));
 
-        /* A bufferevent keeps the front of its output to itself, lest bytes go that it has half written. None of these has gone. */
+        /* A bufferevent keeps the front of its output to itself, lest bytes go that it has half written. None of these
+         * has gone. */
         (void)evbuffer_unfreeze(output, 1);
         (void)evbuffer_drain(output, evbuffer_get_length(output));
         (void)evbuffer_freeze(output, 1);

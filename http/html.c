@@ -46,7 +46,8 @@ static int add_escaped(struct evbuffer *html, const char *text)
                 size_t plain = strcspn(text, "&<>\"'");
                 const char *escaped = entity(text[plain]);
 
-                if (evbuffer_add(html, text, plain) < 0 || (escaped != NULL && evbuffer_add(html, escaped, strlen(escaped)) < 0))
+                if (evbuffer_add(html, text, plain) < 0 ||
+                    (escaped != NULL && evbuffer_add(html, escaped, strlen(escaped)) < 0))
                         return -ENOMEM;
                 text += plain + (escaped != NULL);
         }

@@ -31,15 +31,15 @@
 
 /* (queue.h of BSDs has it, glibc's has not) */
 #ifndef TAILQ_FOREACH_SAFE
-#define TAILQ_FOREACH_SAFE(var, head, field, next_)                                                                    \
+#define TAILQ_FOREACH_SAFE(var, head, field, next_) \
         for ((var) = TAILQ_FIRST(head); (var) && ((next_) = TAILQ_NEXT(var, field), 1); (var) = (next_))
 #endif
 
 /* As a plain program would have it: a client that goes is an error of a write, no signal. */
 void http_ignore_sigpipe(void);
 
-#define HTTP_PARAMS_MAX 16U    /* braces in a route's path */
-#define HTTP_SEGMENTS_MAX 64U  /* of a route's path */
+#define HTTP_PARAMS_MAX 16U   /* braces in a route's path */
+#define HTTP_SEGMENTS_MAX 64U /* of a route's path */
 #define HTTP_PEER_SIZE 128
 #define HTTP_TRACE_ID_SIZE 33
 #define HTTP_ARENA_SIZE 512U
@@ -58,16 +58,16 @@ struct http_handler {
 
 /* A path, and what handles it. */
 struct http_route {
-        struct http_route *next;     /* in the order of precedence */
+        struct http_route *next;      /* in the order of precedence */
         struct http_route *hash_next; /* literal ones of the same hash */
         char *path;
-        char *text;      /* the path again, cut into segments */
+        char *text;                              /* the path again, cut into segments */
         const char *segments[HTTP_SEGMENTS_MAX]; /* a parameter's: its name */
-        uint64_t parameters; /* bit n: segment n is one */
+        uint64_t parameters;                     /* bit n: segment n is one */
         unsigned n_segments;
-        unsigned n_literal;  /* before the first parameter */
-        bool rest;           /* the last one takes all that is left */
-        unsigned methods;    /* that have a handler */
+        unsigned n_literal; /* before the first parameter */
+        bool rest;          /* the last one takes all that is left */
+        unsigned methods;   /* that have a handler */
         struct http_handler *handlers;
 };
 
@@ -97,7 +97,7 @@ TAILQ_HEAD(http_listeners, http_listener);
 TAILQ_HEAD(http_requests, weft_http_request);
 
 struct weft_http_server {
-        unsigned refs; /* the user's, and one of each request */
+        unsigned refs;                     /* the user's, and one of each request */
         LIST_ENTRY(weft_http_server) link; /* the thread's servers */
         struct weft_http_options options;
         struct evhttp *evhttp;
@@ -147,7 +147,7 @@ enum http_turn {
 };
 
 struct http_connection {
-        TAILQ_ENTRY(http_connection) link; /* server->connections */
+        TAILQ_ENTRY(http_connection) link;      /* server->connections */
         TAILQ_ENTRY(http_connection) turn_link; /* server->fresh, idle */
         TAILQ_ENTRY(http_connection) doom_link;
         struct weft_http_server *server;
@@ -156,18 +156,18 @@ struct http_connection {
         struct evbuffer_cb_entry *input_cb, *output_cb;
         int fd;
         enum http_turn turn;
-        uint64_t since_ns; /* the turn */
-        size_t request_bytes; /* that have come of the request */
-        size_t line_bytes;    /* of its first line, once that is read; 0: not yet */
-        size_t last_bytes;    /* that evhttp has taken at last */
-        bool headers_read;    /* all of them */
-        bool chunked;         /* evhttp takes chunks */
-        size_t reply_bytes;   /* that were unsent when the reply was complete */
-        size_t unsent_bytes;  /* of the reply, when it was looked at last */
-        uint64_t progress_ns; /* when there were fewer than before */
-        int doom;             /* the status with which it ends; 0: it is not doomed */
-        bool queued;          /* in server->doomed */
-        bool watched;         /* that its client goes is noticed */
+        uint64_t since_ns;                 /* the turn */
+        size_t request_bytes;              /* that have come of the request */
+        size_t line_bytes;                 /* of its first line, once that is read; 0: not yet */
+        size_t last_bytes;                 /* that evhttp has taken at last */
+        bool headers_read;                 /* all of them */
+        bool chunked;                      /* evhttp takes chunks */
+        size_t reply_bytes;                /* that were unsent when the reply was complete */
+        size_t unsent_bytes;               /* of the reply, when it was looked at last */
+        uint64_t progress_ns;              /* when there were fewer than before */
+        int doom;                          /* the status with which it ends; 0: it is not doomed */
+        bool queued;                       /* in server->doomed */
+        bool watched;                      /* that its client goes is noticed */
         struct weft_http_request *request; /* whose task runs */
 };
 
@@ -193,7 +193,12 @@ void http_connection_close(struct http_connection *connection);
 /* Closes the one that is idle longest; false: there is none. */
 bool http_connection_evict(struct weft_http_server *server);
 
+/* ---- accept.c ---- */
+
 void http_listeners_pause(struct weft_http_server *server, bool pause);
+
+/* Their rest is over. */
+void http_rest_cb(evutil_socket_t fd, short what, void *arg);
 
 /* evconnlistener's: accept(2) has failed. arg is the evhttp. */
 void http_accept_failed_cb(struct evconnlistener *listener, void *arg);
@@ -215,8 +220,8 @@ size_t http_failure_text(int status, const char *detail, char *buffer, size_t si
 /* ---- linger.c ---- */
 
 /*
- * Reads and forgets what the client still sends on a connection that is about to be closed, for a while: a socket that is
- * closed with unread input takes the reply back from the client.
+ * Reads and forgets what the client still sends on a connection that is about to be closed, for a while: a socket that
+ * is closed with unread input takes the reply back from the client.
  */
 void http_linger(struct weft_http_server *server, int fd);
 void http_linger_end(struct weft_http_server *server);
@@ -254,10 +259,10 @@ struct weft_http_request {
         const char *method;
         const char *path;
         const char *query;
-        const struct http_route *route; /* NULL: there is none */
+        const struct http_route *route;     /* NULL: there is none */
         const struct http_handler *handler; /* NULL: none for this method */
-        unsigned allowed; /* methods, where handler is NULL */
-        size_t n_next;    /* middleware that has been called */
+        unsigned allowed;                   /* methods, where handler is NULL */
+        size_t n_next;                      /* middleware that has been called */
 
         struct http_pairs values[3]; /* by source */
         struct http_pair path_values[HTTP_PARAMS_MAX];
@@ -294,7 +299,8 @@ int http_request_leave(struct weft_token *token);
 enum evhttp_cmd_type http_method(const char *name); /* 0: none that is served */
 const char *http_method_name(enum evhttp_cmd_type method);
 void http_methods_text(unsigned methods, char *buffer, size_t size); /* "GET, HEAD" */
-int http_routes_add(struct http_routes *routes, const char *method, const char *path, const struct http_handler *handler);
+int http_routes_add(struct http_routes *routes, const char *method, const char *path,
+                    const struct http_handler *handler);
 void http_routes_free(struct http_routes *routes);
 
 /* Sets route, handler, allowed and the values of the path. 0; -EILSEQ: no path at all; -ENOMEM. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * JSON as text, in compact form: as jansson writes it, but straight into the reply's buffer, which is several times as fast for the
- * small objects that replies mostly are. Numbers with a point are left to jansson.
+ * JSON as text, in compact form: as jansson writes it, but straight into the reply's buffer, which is several times as
+ * fast for the small objects that replies mostly are. Numbers with a point are left to jansson.
  */
 
 #include "internal.h"

@@ -3,8 +3,8 @@
  * Limits in time: a few times in each of the periods that the options name, all connections are looked at. No timer is
  * armed per request, so that a request pays nothing for its limits.
  *
- * Who sends or takes a byte now and then is not idle, but slow: a request must be there, and the end of a reply taken, in the
- * time of the options and a second for each min_bytes_per_s.
+ * Who sends or takes a byte now and then is not idle, but slow: a request must be there, and the end of a reply taken,
+ * in the time of the options and a second for each min_bytes_per_s.
  */
 
 #include "internal.h"
@@ -23,7 +23,8 @@ uint64_t http_after(uint64_t ns, uint64_t more_ns)
 
 uint64_t http_sweep_interval(const struct weft_http_options *options)
 {
-        const uint64_t periods_ns[] = {options->idle_timeout_ns, options->read_timeout_ns, options->write_timeout_ns, options->request_timeout_ns};
+        const uint64_t periods_ns[] = {options->idle_timeout_ns, options->read_timeout_ns, options->write_timeout_ns,
+                                       options->request_timeout_ns};
         uint64_t ns = SWEEP_MAX_NS;
 
         for (size_t i = 0; i < sizeof(periods_ns) / sizeof(periods_ns[0]); i++)
@@ -50,7 +51,8 @@ static void check_reading(struct http_connection *connection, uint64_t age_ns)
         server->stats.rejected++;
         length = http_failure_text(408, NULL, text, sizeof(text));
         if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
-                (void)!send(connection->fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
+                (void)!send(connection->fd, text, length,
+                            MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
         http_connection_close(connection);
 }
 
@@ -74,7 +76,8 @@ static void check_writing(struct http_connection *connection, uint64_t now_ns)
                 connection->progress_ns = now_ns;
         connection->unsent_bytes = unsent;
         if (now_ns - connection->progress_ns > options->write_timeout_ns ||
-            (connection->turn != HTTP_HANDLING && now_ns - connection->since_ns > allowance(options, options->write_timeout_ns, connection->reply_bytes)))
+            (connection->turn != HTTP_HANDLING &&
+             now_ns - connection->since_ns > allowance(options, options->write_timeout_ns, connection->reply_bytes)))
                 http_connection_close(connection);
 }
 
@@ -105,7 +108,7 @@ void http_sweep(struct weft_http_server *server)
         uint64_t now_ns = weft_time();
 
         TAILQ_FOREACH_SAFE(request, &server->requests, link, next_request)
-                check_request(request, now_ns - request->started_ns);
+        check_request(request, now_ns - request->started_ns);
         TAILQ_FOREACH_SAFE(connection, &server->connections, link, next)
-                check(connection, now_ns);
+        check(connection, now_ns);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sockets that linger. When a socket is closed while input waits in it, the kernel resets the connection, and the reply that
- * said what was wrong with the input may be lost on the client's side. So a copy of the descriptor is kept for a
+ * Sockets that linger. When a socket is closed while input waits in it, the kernel resets the connection, and the reply
+ * that said what was wrong with the input may be lost on the client's side. So a copy of the descriptor is kept for a
  * moment, in which what comes is read and forgotten; evhttp has shut its sending side down.
  */
 
@@ -13,10 +13,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define LINGER_MAX 256U          /* sockets at a time; more are closed the hard way */
-#define LINGER_S 2                /* without a byte */
+#define LINGER_MAX 256U            /* sockets at a time; more are closed the hard way */
+#define LINGER_S 2                 /* without a byte */
 #define LINGER_NS WEFT_SECONDS(30) /* in all */
-#define LINGER_BYTES (256U << 20) /* likewise */
+#define LINGER_BYTES (256U << 20)  /* likewise */
 
 struct http_lingering {
         struct http_lingering *next, **link;
@@ -67,7 +67,9 @@ void http_linger(struct weft_http_server *server, int fd)
         linger->left_bytes = LINGER_BYTES;
         linger->end_ns = weft_time() + LINGER_NS;
         linger->server = server;
-        linger->event = linger->fd < 0 ? NULL : event_new(weft_event_base(), linger->fd, EV_READ | EV_PERSIST, linger_cb, linger);
+        linger->event = linger->fd < 0
+                                ? NULL
+                                : event_new(weft_event_base(), linger->fd, EV_READ | EV_PERSIST, linger_cb, linger);
         if (linger->event == NULL || event_add(linger->event, &timeout) < 0) {
                 if (linger->event != NULL)
                         event_free(linger->event);

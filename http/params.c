@@ -2,8 +2,8 @@
 /*
  * Parameters: pairs of a query or a form, and what they must be.
  *
- * Pairs are read when the first one is asked for, into copies that the request owns. What Python's int() and float() take is
- * taken, as far as it fits; messages and types are those of pydantic 1, which FastAPI 0.92 shows.
+ * Pairs are read when the first one is asked for, into copies that the request owns. What Python's int() and float()
+ * take is taken, as far as it fits; messages and types are those of pydantic 1, which FastAPI 0.92 shows.
  */
 
 #include "internal.h"
@@ -172,7 +172,8 @@ static int read_source(struct weft_http_request *request, enum weft_http_source 
         return read_pairs(request, copy, &request->values[source]);
 }
 
-static int pairs_of(struct weft_http_request *request, enum weft_http_source source, const struct http_pairs **ret_pairs)
+static int pairs_of(struct weft_http_request *request, enum weft_http_source source,
+                    const struct http_pairs **ret_pairs)
 {
         struct http_pairs *pairs;
 
@@ -190,7 +191,8 @@ static int pairs_of(struct weft_http_request *request, enum weft_http_source sou
         return 0;
 }
 
-const char *weft_http_value(struct weft_http_request *request, enum weft_http_source source, const char *name, size_t nth)
+const char *weft_http_value(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                            size_t nth)
 {
         const struct http_pairs *pairs;
 
@@ -211,8 +213,8 @@ bool weft_http_has(struct weft_http_request *request, enum weft_http_source sour
 
 /* ---- what is wrong ---- */
 
-int weft_http_invalid(struct weft_http_request *request, enum weft_http_source source, const char *name, const char *message,
-                      const char *type)
+int weft_http_invalid(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                      const char *message, const char *type)
 {
         static const char *const places[] = {"query", "path", "body"};
         json_t *problem;
@@ -226,14 +228,16 @@ int weft_http_invalid(struct weft_http_request *request, enum weft_http_source s
 }
 
 /* The last of several, as FastAPI takes it. Of a form an empty one is missing. */
-static int need(struct weft_http_request *request, enum weft_http_source source, const char *name, const char **ret_value)
+static int need(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                const char **ret_value)
 {
         const struct http_pairs *pairs;
         const char *value = NULL;
         int result = pairs_of(request, source, &pairs);
 
         if (result == -E2BIG)
-                return weft_http_invalid(request, source, name, "there are too many fields", "value_error.list.max_items");
+                return weft_http_invalid(request, source, name, "there are too many fields",
+                                         "value_error.list.max_items");
         if (result < 0)
                 return result;
         for (size_t i = pairs->n; i-- > 0 && value == NULL;)
@@ -248,8 +252,8 @@ static int need(struct weft_http_request *request, enum weft_http_source source,
 /* ---- kinds ---- */
 
 /*
- * Digits with a sign, single underscores between digits and white space around, as in Python: copied without them, where
- * they fit. False: it is something else.
+ * Digits with a sign, single underscores between digits and white space around, as in Python: copied without them,
+ * where they fit. False: it is something else.
  */
 static bool plain_number(const char *text, const char *marks, char *buffer, size_t size)
 {
@@ -273,7 +277,8 @@ static bool plain_number(const char *text, const char *marks, char *buffer, size
         return n > 0 && *text == '\0';
 }
 
-int weft_http_int64(struct weft_http_request *request, enum weft_http_source source, const char *name, int64_t *ret_value)
+int weft_http_int64(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                    int64_t *ret_value)
 {
         const char *text;
         char buffer[64], *end = buffer;
@@ -291,7 +296,8 @@ int weft_http_int64(struct weft_http_request *request, enum weft_http_source sou
         return 0;
 }
 
-int weft_http_double(struct weft_http_request *request, enum weft_http_source source, const char *name, double *ret_value)
+int weft_http_double(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                     double *ret_value)
 {
         const char *text;
         char buffer[400], *end = buffer;
@@ -311,7 +317,8 @@ int weft_http_double(struct weft_http_request *request, enum weft_http_source so
 
 int weft_http_bool(struct weft_http_request *request, enum weft_http_source source, const char *name, bool *ret_value)
 {
-        static const char *const words[2][7] = {{"0", "off", "f", "false", "n", "no"}, {"1", "on", "t", "true", "y", "yes"}};
+        static const char *const words[2][7] = {{"0", "off", "f", "false", "n", "no"},
+                                                {"1", "on", "t", "true", "y", "yes"}};
         const char *text;
         int result = need(request, source, name, &text);
 
@@ -328,7 +335,8 @@ int weft_http_bool(struct weft_http_request *request, enum weft_http_source sour
         return weft_http_invalid(request, source, name, "value could not be parsed to a boolean", "type_error.bool");
 }
 
-int weft_http_string(struct weft_http_request *request, enum weft_http_source source, const char *name, const char **ret_value)
+int weft_http_string(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                     const char **ret_value)
 {
         return need(request, source, name, ret_value);
 }

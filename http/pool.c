@@ -42,7 +42,8 @@ static struct weft_http_request *request_of(const void *handle)
         if (chunk == NULL)
                 return NULL;
         request = &chunk[index % CHUNK_SIZE];
-        return (uintptr_t)__atomic_load_n(&request->generation, __ATOMIC_ACQUIRE) << INDEX_BITS == generation ? request : NULL;
+        return (uintptr_t)__atomic_load_n(&request->generation, __ATOMIC_ACQUIRE) << INDEX_BITS == generation ? request
+                                                                                                              : NULL;
 }
 
 static void describe(const void *object, char *buffer, size_t size)
@@ -50,7 +51,8 @@ static void describe(const void *object, char *buffer, size_t size)
         const struct weft_http_request *request = request_of(object);
         size_t method = strlen(request->method), path = strlen(request->path);
 
-        /* (by hand: this is done for each request, and snprintf takes as long as all the rest of setting the variable) */
+        /* (by hand: this is done for each request, and snprintf takes as long as all the rest of setting the variable)
+         */
         memcpy(buffer, request->method, method);
         buffer[method] = ' ';
         if (path > size - method - 2)
@@ -120,11 +122,13 @@ struct weft_http_request *weft_http_request(void)
 
         if (weft_contextvar_get(&request_ctx, &value) < 0) {
                 if (weft_get_debug())
-                        weft_log(WEFT_LOG_WARNING, "weft_http_request(): no request: this task does not descend from one's");
+                        weft_log(WEFT_LOG_WARNING,
+                                 "weft_http_request(): no request: this task does not descend from one's");
                 return NULL;
         }
         request = request_of(value.pointer);
         if (request == NULL && weft_get_debug())
-                weft_log(WEFT_LOG_WARNING, "weft_http_request(): no request: the one that this task descends from has been answered");
+                weft_log(WEFT_LOG_WARNING,
+                         "weft_http_request(): no request: the one that this task descends from has been answered");
         return request;
 }

@@ -83,7 +83,8 @@ static struct evkeyvalq *headers_of(struct weft_http_request *request)
 
 static int check_header(const struct weft_http_request *request, const char *name, const char *value)
 {
-        if (name == NULL || *name == '\0' || strpbrk(name, "\r\n: \t") != NULL || (value != NULL && strpbrk(value, "\r\n") != NULL))
+        if (name == NULL || *name == '\0' || strpbrk(name, "\r\n: \t") != NULL ||
+            (value != NULL && strpbrk(value, "\r\n") != NULL))
                 return -EINVAL;
         return request->streaming ? -EALREADY : 0;
 }
@@ -119,7 +120,8 @@ void http_reply_clear(struct weft_http_request *request)
         request->status = 0;
 }
 
-int weft_http_reply(struct weft_http_request *request, int status, const char *content_type, const void *data, size_t size)
+int weft_http_reply(struct weft_http_request *request, int status, const char *content_type, const void *data,
+                    size_t size)
 {
         struct evbuffer *body = evhttp_request_get_output_buffer(request->ereq);
         int result = http_status_check(request, status);
@@ -159,7 +161,8 @@ int weft_http_reply_json(struct weft_http_request *request, int status, struct j
 
 int weft_http_reply_error(struct weft_http_request *request, int status, const char *detail)
 {
-        return weft_http_reply_json(request, status, json_pack("{s:s}", "detail", detail != NULL ? detail : http_phrase(status)));
+        return weft_http_reply_json(request, status,
+                                    json_pack("{s:s}", "detail", detail != NULL ? detail : http_phrase(status)));
 }
 
 int weft_http_redirect(struct weft_http_request *request, int status, const char *location)
@@ -219,7 +222,8 @@ static void add_length(struct weft_http_request *request)
                 left /= 10;
         } while (left > 0);
         if (evhttp_find_header(headers_of(request), "Content-Length") == NULL)
-                (void)evhttp_add_header(headers_of(request), "Content-Length", at); /* without memory evhttp closes at the end */
+                (void)evhttp_add_header(headers_of(request), "Content-Length",
+                                        at); /* without memory evhttp closes at the end */
 }
 
 void http_reply_send(struct weft_http_request *request)

@@ -2,10 +2,10 @@
 /*
  * A request, from evhttp's callback to the end of its task.
  *
- * The callback runs on the loop's stack: it looks at what came, finds the route, and spawns the task, whose coroutine is called
- * as the route's handler is. The task sets the context variables, goes through the middleware to the handler, and gives
- * the reply to evhttp. A task that is cancelled before its first step never runs its coroutine: the sweep finds
- * such a request by its task that is done.
+ * The callback runs on the loop's stack: it looks at what came, finds the route, and spawns the task, whose coroutine
+ * is called as the route's handler is. The task sets the context variables, goes through the middleware to the handler,
+ * and gives the reply to evhttp. A task that is cancelled before its first step never runs its coroutine: the sweep
+ * finds such a request by its task that is done.
  */
 
 #include "internal.h"
@@ -50,12 +50,14 @@ static void request_free(struct weft_http_request *request)
 }
 
 /* All but what the pool keeps; the arena needs no setting. */
-static void request_reset(struct weft_http_request *request, struct weft_http_server *server, struct evhttp_request *ereq)
+static void request_reset(struct weft_http_request *request, struct weft_http_server *server,
+                          struct evhttp_request *ereq)
 {
         const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(ereq);
         const char *path = evhttp_uri_get_path(uri), *query = evhttp_uri_get_query(uri);
 
-        memset(&request->link, 0, offsetof(struct weft_http_request, trace_id) - offsetof(struct weft_http_request, link));
+        memset(&request->link, 0,
+               offsetof(struct weft_http_request, trace_id) - offsetof(struct weft_http_request, link));
         request->peer[0] = '\0';
         request->arena_used = 0;
         request->blocks = NULL;
@@ -92,14 +94,16 @@ static int no_route(struct weft_http_request *request)
         if (request->allowed == 0)
                 return weft_http_reply_error(request, 404, NULL);
         http_methods_text(request->allowed, allow, sizeof(allow));
-        result = evhttp_request_get_command(request->ereq) == EVHTTP_REQ_OPTIONS ? weft_http_reply(request, 204, NULL, NULL, 0)
-                                                                                 : weft_http_reply_error(request, 405, NULL);
+        result = evhttp_request_get_command(request->ereq) == EVHTTP_REQ_OPTIONS
+                         ? weft_http_reply(request, 204, NULL, NULL, 0)
+                         : weft_http_reply_error(request, 405, NULL);
         return result < 0 ? result : weft_http_set_header(request, "Allow", allow);
 }
 
 static int run_handler(struct weft_http_request *request)
 {
-        int result = request->handler != NULL ? request->handler->fn(request, request->handler->arg) : no_route(request);
+        int result =
+                request->handler != NULL ? request->handler->fn(request, request->handler->arg) : no_route(request);
 
         if (result == -EBADMSG && request->problems != NULL && !request->streaming)
                 return http_reply_problems(request);
@@ -168,7 +172,8 @@ static int serve(void *arg)
                 result = weft_contextvar_set_string(&http_trace_ctx, request->trace_id, &trace_token);
                 if (result == 0) {
                         result = weft_http_next(request);
-                        (void)weft_contextvar_reset(&http_trace_ctx, &trace_token); /* without memory: they go with the context */
+                        (void)weft_contextvar_reset(&http_trace_ctx,
+                                                    &trace_token); /* without memory: they go with the context */
                 }
                 (void)http_request_leave(&request_token);
         }
@@ -199,7 +204,8 @@ static int spawn(void *arg)
 /* ---- the callback ---- */
 
 /* Answers without a task. */
-static void reject(struct weft_http_server *server, struct http_connection *connection, struct evhttp_request *ereq, int status)
+static void reject(struct weft_http_server *server, struct http_connection *connection, struct evhttp_request *ereq,
+                   int status)
 {
         struct evkeyvalq *headers = evhttp_request_get_output_headers(ereq);
         struct evbuffer *body = evhttp_request_get_output_buffer(ereq);
@@ -221,8 +227,9 @@ struct header_check {
 };
 
 /*
- * What evhttp lets pass, and another server before or behind this one may understand in another way: two lengths, a length
- * and chunks, other codings than chunks, names with a space before the colon. Taken apart differently, a request hides another.
+ * What evhttp lets pass, and another server before or behind this one may understand in another way: two lengths, a
+ * length and chunks, other codings than chunks, names with a space before the colon. Taken apart differently, a request
+ * hides another.
  */
 static void check_header(struct header_check *check, const char *name, const char *value)
 {
@@ -239,7 +246,8 @@ static void check_header(struct header_check *check, const char *name, const cha
         case 14:
                 if (strcasecmp(name, "Content-Length") != 0)
                         break;
-                if ((check->length != NULL && strcmp(check->length, value) != 0) || strspn(value, "0123456789") != strlen(value))
+                if ((check->length != NULL && strcmp(check->length, value) != 0) ||
+                    strspn(value, "0123456789") != strlen(value))
                         check->bad = true;
                 check->length = value;
                 break;
@@ -255,7 +263,8 @@ static void check_header(struct header_check *check, const char *name, const cha
 }
 
 /* 0, or the status with which the request is refused. */
-static int check_request(const struct weft_http_server *server, struct evhttp_request *ereq, const char **ret_traceparent)
+static int check_request(const struct weft_http_server *server, struct evhttp_request *ereq,
+                         const char **ret_traceparent)
 {
         struct header_check check = {0};
         const struct evkeyval *header;
@@ -264,9 +273,10 @@ static int check_request(const struct weft_http_server *server, struct evhttp_re
                 return 503;
         if (strlen(evhttp_request_get_uri(ereq)) > server->options.max_uri_bytes)
                 return 414;
-        TAILQ_FOREACH(header, evhttp_request_get_input_headers(ereq), next)
+        TAILQ_FOREACH (header, evhttp_request_get_input_headers(ereq), next)
                 check_header(&check, header->key, header->value);
-        if (check.bad || (check.chunked && check.length != NULL) || (!check.host && ereq->major == 1 && ereq->minor >= 1))
+        if (check.bad || (check.chunked && check.length != NULL) ||
+            (!check.host && ereq->major == 1 && ereq->minor >= 1))
                 return 400;
         *ret_traceparent = check.traceparent;
         return 0;

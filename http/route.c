@@ -3,8 +3,8 @@
  * Routes: which handler a method and a path belong to.
  *
  * Literal paths are found by a hash, those with parameters by trying one after the other, in the order of precedence:
- * the list is kept sorted when one is added. A path is compared as it came where it has no "%"; else segment by segment,
- * decoded, so that "%2F" is part of a segment and never between two.
+ * the list is kept sorted when one is added. A path is compared as it came where it has no "%"; else segment by
+ * segment, decoded, so that "%2F" is part of a segment and never between two.
  */
 
 #include "internal.h"
@@ -18,8 +18,9 @@ static const struct {
         const char *name;
         enum evhttp_cmd_type method;
 } methods[] = {
-        {"GET", EVHTTP_REQ_GET},       {"HEAD", EVHTTP_REQ_HEAD},   {"POST", EVHTTP_REQ_POST},       {"PUT", EVHTTP_REQ_PUT},
-        {"PATCH", EVHTTP_REQ_PATCH}, {"DELETE", EVHTTP_REQ_DELETE}, {"OPTIONS", EVHTTP_REQ_OPTIONS},
+        {"GET", EVHTTP_REQ_GET},         {"HEAD", EVHTTP_REQ_HEAD},   {"POST", EVHTTP_REQ_POST},
+        {"PUT", EVHTTP_REQ_PUT},         {"PATCH", EVHTTP_REQ_PATCH}, {"DELETE", EVHTTP_REQ_DELETE},
+        {"OPTIONS", EVHTTP_REQ_OPTIONS},
 };
 
 #define N_METHODS (sizeof(methods) / sizeof(methods[0]))
@@ -174,7 +175,8 @@ static void insert(struct http_routes *routes, struct http_route *route)
         }
 }
 
-int http_routes_add(struct http_routes *routes, const char *method, const char *path, const struct http_handler *handler)
+int http_routes_add(struct http_routes *routes, const char *method, const char *path,
+                    const struct http_handler *handler)
 {
         struct http_route *route, *fresh = NULL;
         struct http_handler *copy;
@@ -315,7 +317,8 @@ static bool take(struct weft_http_request *request, const struct http_route *rou
         enum evhttp_cmd_type method = evhttp_request_get_command(request->ereq);
         const struct http_handler *handler;
 
-        request->allowed |= route->methods | EVHTTP_REQ_OPTIONS | (route->methods & EVHTTP_REQ_GET ? EVHTTP_REQ_HEAD : 0);
+        request->allowed |=
+                route->methods | EVHTTP_REQ_OPTIONS | (route->methods & EVHTTP_REQ_GET ? EVHTTP_REQ_HEAD : 0);
         if (method == EVHTTP_REQ_HEAD && !(route->methods & EVHTTP_REQ_HEAD))
                 method = EVHTTP_REQ_GET;
         for (handler = route->handlers; handler != NULL && handler->method != method;)
@@ -348,7 +351,8 @@ int http_routes_find(const struct http_routes *routes, struct weft_http_request 
                 return 0;
         }
         if (strchr(request->path, '%') == NULL)
-                for (const struct http_route *route = routes->literal[hash(request->path)]; route != NULL; route = route->hash_next)
+                for (const struct http_route *route = routes->literal[hash(request->path)]; route != NULL;
+                     route = route->hash_next)
                         if (strcmp(route->path, request->path) == 0 && take(request, route))
                                 return 0;
         return find_by_segments(routes, request);

@@ -2,8 +2,8 @@
 /*
  * The server: options, places to listen in, serving and stopping.
  *
- * It is counted: its user has a reference, and so has each request until its task ends, for a task that was cancelled may take
- * its time. What belongs to evhttp goes when the user frees the server; a request finds no connection then.
+ * It is counted: its user has a reference, and so has each request until its task ends, for a task that was cancelled
+ * may take its time. What belongs to evhttp goes when the user frees the server; a request finds no connection then.
  */
 
 #include "internal.h"
@@ -26,7 +26,7 @@ struct weft_http_server *http_server_of(const struct evhttp *evhttp)
 {
         struct weft_http_server *server;
 
-        LIST_FOREACH(server, &servers, link)
+        LIST_FOREACH (server, &servers, link)
                 if (server->evhttp == evhttp)
                         break;
         return server;
@@ -58,8 +58,8 @@ static void set_defaults(struct weft_http_options *options)
                 .stop_timeout_ns = WEFT_SECONDS(10),
         };
 
-#define DEFAULT(member)                                                                                                \
-        if (options->member == 0)                                                                                      \
+#define DEFAULT(member)           \
+        if (options->member == 0) \
         options->member = defaults.member
         DEFAULT(max_uri_bytes);
         DEFAULT(max_header_bytes);
@@ -112,19 +112,20 @@ int weft_http_server_new(const struct weft_http_options *options, struct weft_ht
         evhttp_set_max_headers_size(server->evhttp, (ev_ssize_t)server->options.max_header_bytes);
         evhttp_set_max_body_size(server->evhttp, (ev_ssize_t)server->options.max_body_bytes);
         evhttp_set_default_content_type(server->evhttp, NULL);
-        evhttp_set_allowed_methods(server->evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-                                                           EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
+        evhttp_set_allowed_methods(server->evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
+                                                           EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH);
         evhttp_set_gencb(server->evhttp, http_request_cb, server);
         *ret_server = server;
         return 0;
 }
 
-int weft_http_route_at(const struct weft_site *site, struct weft_http_server *server, const char *method, const char *path,
-                       weft_http_handler_fn fn, void *arg)
+int weft_http_route_at(const struct weft_site *site, struct weft_http_server *server, const char *method,
+                       const char *path, weft_http_handler_fn fn, void *arg)
 {
         struct http_handler handler = {.site = site, .fn = fn, .arg = arg};
 
-        return method == NULL || path == NULL || fn == NULL ? -EINVAL : http_routes_add(&server->routes, method, path, &handler);
+        return method == NULL || path == NULL || fn == NULL ? -EINVAL
+                                                            : http_routes_add(&server->routes, method, path, &handler);
 }
 
 int weft_http_use(struct weft_http_server *server, weft_http_handler_fn fn, void *arg)
@@ -323,7 +324,7 @@ static bool is_busy(const struct weft_http_server *server)
 
         if (!TAILQ_EMPTY(&server->requests))
                 return true;
-        TAILQ_FOREACH(connection, &server->connections, link)
+        TAILQ_FOREACH (connection, &server->connections, link)
                 if (connection->turn == HTTP_WRITING || connection->turn == HTTP_FAILED)
                         return true;
         return false;
@@ -349,7 +350,8 @@ static void cancel_requests(struct weft_http_server *server)
 {
         struct weft_http_request *request, *next;
 
-        TAILQ_FOREACH_SAFE(request, &server->requests, link, next) {
+        TAILQ_FOREACH_SAFE(request, &server->requests, link, next)
+        {
                 if (request->started)
                         (void)weft_task_cancel(request->task, "the server stops");
                 else
@@ -362,8 +364,8 @@ static void close_connections(struct weft_http_server *server, bool idle_only)
         struct http_connection *connection, *next;
 
         TAILQ_FOREACH_SAFE(connection, &server->connections, link, next)
-                if (!idle_only || connection->turn == HTTP_IDLE)
-                        http_connection_close(connection);
+        if (!idle_only || connection->turn == HTTP_IDLE)
+                http_connection_close(connection);
 }
 
 int weft_http_stop(struct weft_http_server *server, uint64_t timeout_ns)
@@ -384,7 +386,8 @@ int weft_http_stop(struct weft_http_server *server, uint64_t timeout_ns)
         close_connections(server, true);
         result = wait_for_end(server, timeout_ns);
         if (result < 0) {
-                weft_log(WEFT_LOG_WARNING, "http: %u requests still run and are cancelled: the server stops", server->stats.running);
+                weft_log(WEFT_LOG_WARNING, "http: %u requests still run and are cancelled: the server stops",
+                         server->stats.running);
                 cancel_requests(server);
                 (void)wait_for_end(server, CUT_OFF_NS);
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Replies in pieces. What the client has not taken yet lies in the connection's output buffer; who writes waits there while
- * it is long.
+ * Replies in pieces. What the client has not taken yet lies in the connection's output buffer; who writes waits there
+ * while it is long.
  */
 
 #include "internal.h"

@@ -2,8 +2,8 @@
 /*
  * W3C Trace Context, and the random numbers that it and UUIDs are made of.
  *
- * Random bytes are taken from the kernel in pieces, a piece per thread; a child of fork forgets its parent's. Ids of traces need
- * only be different ones: they come from a generator (splitmix64) that a piece of those is the seed of.
+ * Random bytes are taken from the kernel in pieces, a piece per thread; a child of fork forgets its parent's. Ids of
+ * traces need only be different ones: they come from a generator (splitmix64) that a piece of those is the seed of.
  */
 
 #include "internal.h"
@@ -125,7 +125,8 @@ static bool is_hex(const char *text)
 /* version "-" trace-id "-" parent-id "-" flags; later versions may have more behind that. */
 static bool is_traceparent(const char *text)
 {
-        if (strnlen(text, 55) < 55 || !is_hex(text) || memcmp(text, "ff", 2) == 0 || text[2] != '-' || text[35] != '-' || text[52] != '-')
+        if (strnlen(text, 55) < 55 || !is_hex(text) || memcmp(text, "ff", 2) == 0 || text[2] != '-' ||
+            text[35] != '-' || text[52] != '-')
                 return false;
         if (text[55] != '\0' && (memcmp(text, "00", 2) == 0 || text[55] != '-'))
                 return false;

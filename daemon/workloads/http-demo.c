@@ -122,7 +122,8 @@ static int login(struct weft_http_request *request, void *arg)
         (void)arg;
         if (!is_valid_login(&username))
                 return login_page(request, "Invalid username/password");
-        return weft_http_reply_htmlf(request, 200, "<!doctype html>\n<title>Welcome</title>\n<p>Hello, %s!</p>\n", username);
+        return weft_http_reply_htmlf(request, 200, "<!doctype html>\n<title>Welcome</title>\n<p>Hello, %s!</p>\n",
+                                     username);
 }
 
 /* A duration of the query, ms=…; -EBADMSG. */
@@ -131,7 +132,8 @@ static int get_ms(struct weft_http_request *request, int64_t *ret_ms)
         int result = weft_http_int64(request, WEFT_HTTP_QUERY, "ms", ret_ms);
 
         if (result == 0 && (*ret_ms < 0 || *ret_ms > MS_MAX))
-                return weft_http_invalid(request, WEFT_HTTP_QUERY, "ms", "ensure this value is from 0 to 60000", "value_error.number");
+                return weft_http_invalid(request, WEFT_HTTP_QUERY, "ms", "ensure this value is from 0 to 60000",
+                                         "value_error.number");
         return result;
 }
 
@@ -148,7 +150,8 @@ static int block(struct weft_http_request *request, void *arg)
         while (nanosleep(&rest, &rest) < 0 && errno == EINTR)
                 ;
         result = check_context();
-        return result < 0 ? result : weft_http_reply_json(request, 200, json_pack("{s:I}", "blocked_ms", (json_int_t)ms));
+        return result < 0 ? result
+                          : weft_http_reply_json(request, 200, json_pack("{s:I}", "blocked_ms", (json_int_t)ms));
 }
 
 static int slow(struct weft_http_request *request, void *arg)
@@ -198,7 +201,8 @@ static int add_routes(struct weft_http_server *server, json_t *hello)
         int result = weft_http_use(server, with_context, NULL);
 
         for (size_t i = 0; result == 0 && i < sizeof(routes) / sizeof(routes[0]); i++)
-                result = weft_http_route_at(&routes[i].site, server, routes[i].method, routes[i].path, routes[i].fn, hello);
+                result = weft_http_route_at(&routes[i].site, server, routes[i].method, routes[i].path, routes[i].fn,
+                                            hello);
         return result;
 }
 
@@ -217,7 +221,8 @@ static int listen_all(struct weft_http_server *server, const struct options *opt
 
                 if (result < 0) {
                         fprintf(stderr, "http-demo: --listen %s: %s\n", options->listen[i],
-                                result == -EINVAL ? "not HOST:PORT with a numeric host, unix:/PATH, fd:N or systemd" : strerror(-result));
+                                result == -EINVAL ? "not HOST:PORT with a numeric host, unix:/PATH, fd:N or systemd"
+                                                  : strerror(-result));
                         return EXIT_FAILURE;
                 }
                 result = weft_http_address(server, i, text, sizeof(text));

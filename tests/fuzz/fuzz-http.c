@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Bytes of a client against the HTTP server: the first byte says in what pieces they come. Nothing may crash, leak or hang,
- * every request's task must end, and the connection with it.
+ * Bytes of a client against the HTTP server: the first byte says in what pieces they come. Nothing may crash, leak or
+ * hang, every request's task must end, and the connection with it.
  */
 
 #include <weft/http.h>
@@ -32,8 +32,9 @@ static int numbers(struct weft_http_request *request, void *arg)
         double d;
         bool b;
         const char *s;
-        int results[] = {weft_http_int64(request, WEFT_HTTP_QUERY, "i", &i), weft_http_double(request, WEFT_HTTP_QUERY, "d", &d),
-                         weft_http_bool(request, WEFT_HTTP_FORM, "b", &b), weft_http_string(request, WEFT_HTTP_FORM, "s", &s)};
+        int results[] = {
+                weft_http_int64(request, WEFT_HTTP_QUERY, "i", &i), weft_http_double(request, WEFT_HTTP_QUERY, "d", &d),
+                weft_http_bool(request, WEFT_HTTP_FORM, "b", &b), weft_http_string(request, WEFT_HTTP_FORM, "s", &s)};
 
         (void)arg;
         for (size_t k = 0; k < 4; k++)
@@ -44,14 +45,17 @@ static int numbers(struct weft_http_request *request, void *arg)
 
 static int echo(struct weft_http_request *request, void *arg)
 {
-        const char *body, *id = weft_http_value(request, WEFT_HTTP_PATH, "id", 0), *rest = weft_http_value(request, WEFT_HTTP_PATH, "rest", 0);
+        const char *body, *id = weft_http_value(request, WEFT_HTTP_PATH, "id", 0),
+                          *rest = weft_http_value(request, WEFT_HTTP_PATH, "rest", 0);
         size_t size;
         int result = weft_http_request_body(request, &body, &size);
 
         (void)arg;
         if (strlen(id) == 0 || strlen(rest) > 100000)
                 abort();
-        return result < 0 ? result : weft_http_reply(request, 200, weft_http_request_header(request, "Content-Type"), body, size);
+        return result < 0
+                       ? result
+                       : weft_http_reply(request, 200, weft_http_request_header(request, "Content-Type"), body, size);
 }
 
 static int streams(struct weft_http_request *request, void *arg)
@@ -104,7 +108,8 @@ static struct event_base *set_up_once(void)
         if (bind(fd, (struct sockaddr *)&address, sizeof(sa_family_t)) < 0 || listen(fd, 10) < 0 ||
             getsockname(fd, (struct sockaddr *)&address, &address_size) < 0 || weft_loop_attach(base, NULL) < 0 ||
             weft_http_server_new(&options, &server) < 0 || weft_http_use(server, around, NULL) < 0 ||
-            weft_http_route(server, "GET", "/n", numbers, NULL) < 0 || weft_http_route(server, "POST", "/n", numbers, NULL) < 0 ||
+            weft_http_route(server, "GET", "/n", numbers, NULL) < 0 ||
+            weft_http_route(server, "POST", "/n", numbers, NULL) < 0 ||
             weft_http_route(server, "POST", "/e/{id}/{rest:path}", echo, NULL) < 0 ||
             weft_http_route(server, "GET", "/s", streams, NULL) < 0 || weft_http_listen_fd(server, fd) < 0)
                 abort();

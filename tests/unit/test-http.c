@@ -45,30 +45,34 @@ static int several(struct weft_http_request *request, void *arg)
         double d;
         bool b;
         const char *s;
-        int results[] = {weft_http_int64(request, WEFT_HTTP_QUERY, "i", &i), weft_http_double(request, WEFT_HTTP_QUERY, "d", &d),
-                         weft_http_bool(request, WEFT_HTTP_QUERY, "b", &b), weft_http_string(request, WEFT_HTTP_FORM, "s", &s)};
+        int results[] = {
+                weft_http_int64(request, WEFT_HTTP_QUERY, "i", &i), weft_http_double(request, WEFT_HTTP_QUERY, "d", &d),
+                weft_http_bool(request, WEFT_HTTP_QUERY, "b", &b), weft_http_string(request, WEFT_HTTP_FORM, "s", &s)};
 
         (void)arg;
         for (size_t k = 0; k < 4; k++)
                 if (results[k] < 0)
                         return results[k];
-        return weft_http_reply_json(request, 200, json_pack("{s:I,s:f,s:b,s:s}", "i", (json_int_t)i, "d", d, "b", b, "s", s));
+        return weft_http_reply_json(request, 200,
+                                    json_pack("{s:I,s:f,s:b,s:s}", "i", (json_int_t)i, "d", d, "b", b, "s", s));
 }
 
 static int user(struct weft_http_request *request, void *arg)
 {
-        const char *id = weft_http_value(request, WEFT_HTTP_PATH, "id", 0), *rest = weft_http_value(request, WEFT_HTTP_PATH, "rest", 0);
+        const char *id = weft_http_value(request, WEFT_HTTP_PATH, "id", 0),
+                   *rest = weft_http_value(request, WEFT_HTTP_PATH, "rest", 0);
         char text[300];
 
-        (void)snprintf(text, sizeof(text), "%s %s %s %s", (const char *)arg, id != NULL ? id : "-", rest != NULL ? rest : "-",
-                       weft_http_request_route(request));
+        (void)snprintf(text, sizeof(text), "%s %s %s %s", (const char *)arg, id != NULL ? id : "-",
+                       rest != NULL ? rest : "-", weft_http_request_route(request));
         return weft_http_reply_text(request, 200, text);
 }
 
 static int html(struct weft_http_request *request, void *arg)
 {
         (void)arg;
-        return weft_http_reply_htmlf(request, 200, "<p>%s has %d%% of %zu</p>", weft_http_value(request, WEFT_HTTP_QUERY, "name", 0), 50, (size_t)7);
+        return weft_http_reply_htmlf(request, 200, "<p>%s has %d%% of %zu</p>",
+                                     weft_http_value(request, WEFT_HTTP_QUERY, "name", 0), 50, (size_t)7);
 }
 
 static int echo(struct weft_http_request *request, void *arg)
@@ -78,7 +82,9 @@ static int echo(struct weft_http_request *request, void *arg)
         int result = weft_http_request_body(request, &body, &size);
 
         (void)arg;
-        return result < 0 ? result : weft_http_reply(request, 200, weft_http_request_header(request, "Content-Type"), body, size);
+        return result < 0
+                       ? result
+                       : weft_http_reply(request, 200, weft_http_request_header(request, "Content-Type"), body, size);
 }
 
 /* What comes as JSON goes back as such. */
@@ -89,7 +95,9 @@ static int json(struct weft_http_request *request, void *arg)
         int result = weft_http_request_body(request, &body, &size);
 
         (void)arg;
-        return result < 0 ? result : weft_http_reply_json(request, 200, json_loadb(body, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL));
+        return result < 0 ? result
+                          : weft_http_reply_json(request, 200,
+                                                 json_loadb(body, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL));
 }
 
 static int fails(struct weft_http_request *request, void *arg)
@@ -111,7 +119,8 @@ static int child(void *arg)
         const struct weft_http_request *request = weft_http_request();
 
         (void)arg;
-        (void)snprintf(service.seen, sizeof(service.seen), "%s %s", request != NULL ? weft_http_request_path(request) : "none",
+        (void)snprintf(service.seen, sizeof(service.seen), "%s %s",
+                       request != NULL ? weft_http_request_path(request) : "none",
                        weft_contextvar_get_string(&colour_ctx));
         return 0;
 }
@@ -288,7 +297,8 @@ static int stop(void)
 /* One call, and what came of it: "STATUS BODY"; the caller frees it. */
 static char *call(const char *method, const char *path, const char *type, const char *body)
 {
-        struct weft_http_call options = {.method = method, .content_type = type, .body = body, .body_size = body != NULL ? strlen(body) : 0};
+        struct weft_http_call options = {
+                .method = method, .content_type = type, .body = body, .body_size = body != NULL ? strlen(body) : 0};
         struct weft_http_response *response;
         char url[400], *text = NULL;
         int result;
@@ -303,16 +313,16 @@ static char *call(const char *method, const char *path, const char *type, const 
         return text;
 }
 
-#define CHECK_CALL(method, path, type, body, expected)                                                                 \
-        do {                                                                                                           \
-                char *text_ = call(method, path, type, body);                                                          \
-                                                                                                                       \
-                if (text_ == NULL || strcmp(text_, expected) != 0) {                                                   \
-                        fprintf(stderr, "%s:%d: %s %s: %s\n", __FILE__, __LINE__, method, path, text_);                \
-                        free(text_);                                                                                   \
-                        return -ENOTRECOVERABLE;                                                                       \
-                }                                                                                                      \
-                free(text_);                                                                                           \
+#define CHECK_CALL(method, path, type, body, expected)                                                  \
+        do {                                                                                            \
+                char *text_ = call(method, path, type, body);                                           \
+                                                                                                        \
+                if (text_ == NULL || strcmp(text_, expected) != 0) {                                    \
+                        fprintf(stderr, "%s:%d: %s %s: %s\n", __FILE__, __LINE__, method, path, text_); \
+                        free(text_);                                                                    \
+                        return -ENOTRECOVERABLE;                                                        \
+                }                                                                                       \
+                free(text_);                                                                            \
         } while (0)
 
 #define FORM "application/x-www-form-urlencoded"
@@ -365,12 +375,12 @@ static int check_talk(int line, const char *bytes, size_t size, const char *expe
 #define CHECK_TALK(bytes, expected) CHECK(check_talk(__LINE__, bytes, strlen(bytes), expected) == 0)
 
 /* Polls until it is so. */
-#define UNTIL(condition)                                                                                               \
-        do {                                                                                                           \
-                for (int tries_ = 0; !(condition); tries_++) {                                                         \
-                        CHECK(tries_ < 3000);                                                                          \
-                        CHECK(weft_sleep(WEFT_MILLISECONDS(10)) == 0);                                                 \
-                }                                                                                                      \
+#define UNTIL(condition)                                               \
+        do {                                                           \
+                for (int tries_ = 0; !(condition); tries_++) {         \
+                        CHECK(tries_ < 3000);                          \
+                        CHECK(weft_sleep(WEFT_MILLISECONDS(10)) == 0); \
+                }                                                      \
         } while (0)
 
 /* ---- tests ---- */
@@ -382,22 +392,26 @@ static int parameters(void *arg)
         CHECK_CALL("GET", "/hello?num=42", NULL, NULL, "200 {\"num\":42}");
         CHECK_CALL("GET", "/hello?num=%20-1_000&num=7", NULL, NULL, "200 {\"num\":7}");
         CHECK_CALL("GET", "/hello?num=+-1_000", NULL, NULL, "200 {\"num\":-1000}");
-        CHECK_CALL("GET", "/hello", NULL, NULL,
-                   "422 {\"detail\":[{\"loc\":[\"query\",\"num\"],\"msg\":\"field required\",\"type\":\"value_error.missing\"}]}");
+        CHECK_CALL(
+                "GET", "/hello", NULL, NULL,
+                "422 {\"detail\":[{\"loc\":[\"query\",\"num\"],\"msg\":\"field required\",\"type\":\"value_error.missing\"}]}");
         for (unsigned i = 0; i < 6; i++) {
                 static const char *const bad[] = {"", "x", "1.0", "1__0", "9223372036854775808", "%00"};
                 char path[64];
 
                 (void)snprintf(path, sizeof(path), "/hello?num=%s", bad[i]);
-                CHECK_CALL("GET", path, NULL, NULL,
-                           "422 {\"detail\":[{\"loc\":[\"query\",\"num\"],\"msg\":\"value is not a valid integer\",\"type\":\"type_error.integer\"}]}");
+                CHECK_CALL(
+                        "GET", path, NULL, NULL,
+                        "422 {\"detail\":[{\"loc\":[\"query\",\"num\"],\"msg\":\"value is not a valid integer\",\"type\":\"type_error.integer\"}]}");
         }
-        CHECK_CALL("POST", "/several?i=1&d=.5e1&b=Yes", FORM, "s=a+b%26%C3%A9%ff", "200 {\"i\":1,\"d\":5.0,\"b\":true,\"s\":\"a b&\303\251?\"}");
-        CHECK_CALL("POST", "/several?d=0x1&b=2", FORM, "s=",
-                   "422 {\"detail\":[{\"loc\":[\"query\",\"i\"],\"msg\":\"field required\",\"type\":\"value_error.missing\"},"
-                   "{\"loc\":[\"query\",\"d\"],\"msg\":\"value is not a valid float\",\"type\":\"type_error.float\"},"
-                   "{\"loc\":[\"query\",\"b\"],\"msg\":\"value could not be parsed to a boolean\",\"type\":\"type_error.bool\"},"
-                   "{\"loc\":[\"body\",\"s\"],\"msg\":\"field required\",\"type\":\"value_error.missing\"}]}");
+        CHECK_CALL("POST", "/several?i=1&d=.5e1&b=Yes", FORM, "s=a+b%26%C3%A9%ff",
+                   "200 {\"i\":1,\"d\":5.0,\"b\":true,\"s\":\"a b&\303\251?\"}");
+        CHECK_CALL(
+                "POST", "/several?d=0x1&b=2", FORM, "s=",
+                "422 {\"detail\":[{\"loc\":[\"query\",\"i\"],\"msg\":\"field required\",\"type\":\"value_error.missing\"},"
+                "{\"loc\":[\"query\",\"d\"],\"msg\":\"value is not a valid float\",\"type\":\"type_error.float\"},"
+                "{\"loc\":[\"query\",\"b\"],\"msg\":\"value could not be parsed to a boolean\",\"type\":\"type_error.bool\"},"
+                "{\"loc\":[\"body\",\"s\"],\"msg\":\"field required\",\"type\":\"value_error.missing\"}]}");
         return stop();
 }
 
@@ -429,7 +443,8 @@ static int routes(void *arg)
         weft_http_response_free(response);
         CHECK(weft_http_route(service.server, "GET", "/hello", hello, NULL) == -EEXIST);
         for (unsigned i = 0; i < 8; i++) {
-                static const char *const bad[] = {"", "hello", "/{", "/{a}/{a}", "/{a:int}", "/{a:path}/b", "/a?b", "/{}"};
+                static const char *const bad[] = {"",         "hello",       "/{",   "/{a}/{a}",
+                                                  "/{a:int}", "/{a:path}/b", "/a?b", "/{}"};
 
                 CHECK(weft_http_route(service.server, "GET", bad[i], hello, NULL) == -EINVAL);
         }
@@ -445,11 +460,16 @@ static int replies(void *arg)
 
         (void)arg;
         CHECK(start(NULL) == 0);
-        CHECK_CALL("GET", "/html?name=%3Cb%3E%22%27%26x", NULL, NULL, "200 <p>&lt;b&gt;&#34;&#39;&amp;x has 50% of 7</p>");
+        CHECK_CALL("GET", "/html?name=%3Cb%3E%22%27%26x", NULL, NULL,
+                   "200 <p>&lt;b&gt;&#34;&#39;&amp;x has 50% of 7</p>");
         CHECK_CALL("POST", "/echo", "text/x", "as it is", "200 as it is");
         for (unsigned i = 0; i < 6; i++) {
-                static const char *const texts[] = {"{}", "[]", "[{\"a\":[],\"b\":{\"c\":null}},true,false,-12,1.5,\"\"]",
-                                                    "\"\\b\\f\\n\\r\\t\\\"\\\\\\u0001\\u0000\\u001F\303\251/\"", "[\"a\",0.25]", "9007199254740993"};
+                static const char *const texts[] = {"{}",
+                                                    "[]",
+                                                    "[{\"a\":[],\"b\":{\"c\":null}},true,false,-12,1.5,\"\"]",
+                                                    "\"\\b\\f\\n\\r\\t\\\"\\\\\\u0001\\u0000\\u001F\303\251/\"",
+                                                    "[\"a\",0.25]",
+                                                    "9007199254740993"};
                 char expected[200];
 
                 (void)snprintf(expected, sizeof(expected), "200 %s", texts[i]);
@@ -484,8 +504,10 @@ static int contexts(void *arg)
 
 static int traces(void *arg)
 {
-        static const char *const bad[] = {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-                                          "00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"};
+        static const char *const bad[] = {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
+                                          "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                                          "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+                                          "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"};
         struct weft_http_header header = {"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"};
         struct weft_http_call options = {.headers = &header, .n_headers = 1};
         struct weft_http_response *response;
@@ -513,7 +535,8 @@ static int traces(void *arg)
 
 static int refusals(void *arg)
 {
-        static const struct weft_http_options options = {.max_uri_bytes = 100, .max_header_bytes = 1000, .max_body_bytes = 5000};
+        static const struct weft_http_options options = {
+                .max_uri_bytes = 100, .max_header_bytes = 1000, .max_body_bytes = 5000};
         static char big[400000];
         int n;
 
@@ -525,9 +548,11 @@ static int refusals(void *arg)
         CHECK_TALK("GET /hello%zz HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400 ");
         CHECK_TALK("BREW /hello HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 501 ");
         CHECK_TALK("TRACE /hello HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 501 ");
-        CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 400 ");
+        CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                   "HTTP/1.1 400 ");
         CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length : 5\r\n\r\nabcde", "HTTP/1.1 400 ");
-        CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3 4\r\n\r\nabc", "HTTP/1.1 400 ");
+        CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3 4\r\n\r\nabc",
+                   "HTTP/1.1 400 ");
         CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 400 ");
         CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc", "HTTP/1.1 400 ");
         CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 417 ");
@@ -559,8 +584,10 @@ static int connections(void *arg)
         CHECK(start(&options) == 0);
         /* two at once, then one that ends it */
         CHECK_TALK("GET /hello?num=1 HTTP/1.1\r\nHost: a\r\n\r\nGET /short HTTP/1.1\r\nHost: a\r\n\r\n"
-                   "GET /hello?num=2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\n");
-        CHECK(strstr(service.lines, "\"GET /hello?num=1\" 200 9 ") != NULL && strstr(service.lines, "\"GET /short\" 200 5 ") != NULL &&
+                   "GET /hello?num=2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+                   "HTTP/1.1 200 OK\r\n");
+        CHECK(strstr(service.lines, "\"GET /hello?num=1\" 200 9 ") != NULL &&
+              strstr(service.lines, "\"GET /short\" 200 5 ") != NULL &&
               strstr(service.lines, "\"GET /hello?num=2\" 200 9 ") != NULL);
         /* HTTP/1.0: no chunks, and the end is the end */
         CHECK(talk_text("GET /half HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", NULL, answer, sizeof(answer)) == 0);
@@ -584,7 +611,8 @@ static int streaming(void *arg)
         CHECK(text != NULL && strlen(text) == 4 + 2000000);
         free(text);
         CHECK_CALL("GET", "/half", NULL, NULL, "-104"); /* broken off, and seen to be */
-        /* A client that takes nothing holds the handler up; when it goes, the task is cancelled, and the context reset. */
+        /* A client that takes nothing holds the handler up; when it goes, the task is cancelled, and the context reset.
+         */
         service.n_begun = service.n_ended = service.n_reset = 0;
         fd = weft_connect(service.address, 0);
         CHECK(fd >= 0 && send_text(fd, "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -725,8 +753,10 @@ static int addresses(void *arg)
         CHECK(weft_http_listen(service.server, text) == 0);
         CHECK(weft_http_address(service.server, 2, service.address, sizeof(service.address)) == 0);
         CHECK_TALK("GET /hello?num=3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\n");
-        CHECK(weft_http_listen(service.server, "fd:x") == -EINVAL && weft_http_listen(service.server, "fd:0") == -EINVAL);
-        CHECK(weft_http_listen(service.server, "nonsense") == -EINVAL && weft_http_listen(service.server, "systemd") == -ENOENT);
+        CHECK(weft_http_listen(service.server, "fd:x") == -EINVAL &&
+              weft_http_listen(service.server, "fd:0") == -EINVAL);
+        CHECK(weft_http_listen(service.server, "nonsense") == -EINVAL &&
+              weft_http_listen(service.server, "systemd") == -ENOENT);
         CHECK(stop() == 0);
         CHECK(stat(address + 5, &st) < 0);
         return rmdir(directory);
@@ -740,7 +770,8 @@ static int client_errors(void *arg)
 
         (void)arg;
         CHECK(start(NULL) == 0);
-        CHECK(weft_http_get("nonsense", 0, &response) == -EINVAL && weft_http_get("http:///x", 0, &response) == -EINVAL);
+        CHECK(weft_http_get("nonsense", 0, &response) == -EINVAL &&
+              weft_http_get("http:///x", 0, &response) == -EINVAL);
         CHECK(weft_http_get("https://localhost/", 0, &response) == -EPROTONOSUPPORT);
         CHECK(weft_http_get("ftp://localhost/", 0, &response) == -EINVAL);
         (void)snprintf(url, sizeof(url), "%s/long", service.url);
@@ -752,12 +783,12 @@ static int client_errors(void *arg)
         return stop();
 }
 
-#define TEST(sentence, coroutine)                                                                                      \
-        static void sentence(void **state)                                                                             \
-        {                                                                                                              \
-                (void)state;                                                                                           \
-                weft_log_set_level((enum weft_log_level)100);                                                          \
-                assert_int_equal(weft_run(coroutine, NULL), 0);                                                        \
+#define TEST(sentence, coroutine)                               \
+        static void sentence(void **state)                      \
+        {                                                       \
+                (void)state;                                    \
+                weft_log_set_level((enum weft_log_level)100);   \
+                assert_int_equal(weft_run(coroutine, NULL), 0); \
         }
 
 TEST(parameters_are_what_they_must_be_or_422_as_fastapi_says_it, parameters)

@@ -29,8 +29,8 @@
  *              return result;
  *      }
  *
- * All of it belongs to the thread that runs the loop: -EPERM where none does. HTTP/1.0 and 1.1, without TLS: that is for a
- * proxy before it. Texts are UTF-8 and end in a NUL.
+ * All of it belongs to the thread that runs the loop: -EPERM where none does. HTTP/1.0 and 1.1, without TLS: that is
+ * for a proxy before it. Texts are UTF-8 and end in a NUL.
  */
 
 #include <weft/base.h>
@@ -52,17 +52,21 @@ struct json_t;
 
 /* A member of 0 stands for its default. Durations may be WEFT_HTTP_NO_LIMIT. */
 struct weft_http_options {
-        size_t max_uri_bytes;        /* longer: 414; 8192 */
-        size_t max_header_bytes;     /* of the request line and the headers together; more: 431; 32768 */
-        size_t max_body_bytes;       /* more: 413; 1 MiB */
-        size_t max_buffered_bytes;   /* of all requests that are being received together; who exceeds it gets 503; 256 MiB */
-        unsigned max_connections;    /* 10000; at the limit the one that is idle longest goes; if none is, new ones wait */
-        unsigned min_bytes_per_s;    /* see read_timeout_ns, write_timeout_ns; 1024 */
-        uint64_t idle_timeout_ns;    /* a connection without a request is closed after this; 60 s */
-        uint64_t read_timeout_ns;    /* a request must be there this long after its first byte, and 1 s for each min_bytes_per_s; else 408; 15 s */
-        uint64_t write_timeout_ns;   /* a client that takes nothing of a reply for so long is closed; the end of one may take this, and 1 s for each min_bytes_per_s; 30 s */
-        uint64_t request_timeout_ns; /* then a request's task is cancelled, and the reply is 503; 60 s; checked a few times in each such period */
-        uint64_t stop_timeout_ns;    /* how long weft_http_serve lets requests go on that run when it is cancelled; 10 s */
+        size_t max_uri_bytes;      /* longer: 414; 8192 */
+        size_t max_header_bytes;   /* of the request line and the headers together; more: 431; 32768 */
+        size_t max_body_bytes;     /* more: 413; 1 MiB */
+        size_t max_buffered_bytes; /* of all requests that are being received together; who exceeds it gets 503; 256 MiB
+                                    */
+        unsigned max_connections; /* 10000; at the limit the one that is idle longest goes; if none is, new ones wait */
+        unsigned min_bytes_per_s; /* see read_timeout_ns, write_timeout_ns; 1024 */
+        uint64_t idle_timeout_ns; /* a connection without a request is closed after this; 60 s */
+        uint64_t read_timeout_ns; /* a request must be there this long after its first byte, and 1 s for each
+                                     min_bytes_per_s; else 408; 15 s */
+        uint64_t write_timeout_ns;   /* a client that takes nothing of a reply for so long is closed; the end of one may
+                                        take this, and 1 s for each min_bytes_per_s; 30 s */
+        uint64_t request_timeout_ns; /* then a request's task is cancelled, and the reply is 503; 60 s; checked a few
+                                        times in each such period */
+        uint64_t stop_timeout_ns; /* how long weft_http_serve lets requests go on that run when it is cancelled; 10 s */
         /*
          * One line per reply, `127.0.0.1:40312 "GET /?num=1" 200 25 0.183` (peer, request, status, bytes of the body,
          * milliseconds): NULL: to the log, at level WEFT_LOG_INFO, which is not shown by default.
@@ -81,22 +85,23 @@ WEFT_PUBLIC int weft_http_server_new(const struct weft_http_options *options, st
 WEFT_PUBLIC struct weft_http_server *weft_http_server_free(struct weft_http_server *server);
 
 /*
- * Listens on ADDRESS: what weft_listen takes ("HOST:PORT", "unix:/path"; a socket file is removed at the end), "fd:N", a
- * listening socket that is there already, or "systemd", those that the service manager has passed (LISTEN_FDS). A server
- * may listen in several places. 0 or a negative errno: -EINVAL (no ADDRESS, or no listening socket), -ENOENT ("systemd"
- * has passed none), -ESHUTDOWN (it is stopping), what weft_listen does.
+ * Listens on ADDRESS: what weft_listen takes ("HOST:PORT", "unix:/path"; a socket file is removed at the end), "fd:N",
+ * a listening socket that is there already, or "systemd", those that the service manager has passed (LISTEN_FDS). A
+ * server may listen in several places. 0 or a negative errno: -EINVAL (no ADDRESS, or no listening socket), -ENOENT
+ * ("systemd" has passed none), -ESHUTDOWN (it is stopping), what weft_listen does.
  */
 WEFT_PUBLIC int weft_http_listen(struct weft_http_server *server, const char *address);
 
 /* Listens on fd, which is the server's from then on, on success only. */
 WEFT_PUBLIC int weft_http_listen_fd(struct weft_http_server *server, int fd);
 
-/* "127.0.0.1:8080" or "unix:/path" of the nth place in which it listens, from 0; cut off to size bytes with the NUL. -ENOENT. */
+/* "127.0.0.1:8080" or "unix:/path" of the nth place in which it listens, from 0; cut off to size bytes with the NUL.
+ * -ENOENT. */
 WEFT_PUBLIC int weft_http_address(struct weft_http_server *server, size_t nth, char *buffer, size_t size);
 
 /*
- * Serves. Suspends until the calling task is cancelled, or weft_http_stop was called; then stops as weft_http_stop does,
- * with the options' timeout. Returns -ECANCELED, or 0. -EINVAL: it listens nowhere; -EALREADY: it serves.
+ * Serves. Suspends until the calling task is cancelled, or weft_http_stop was called; then stops as weft_http_stop
+ * does, with the options' timeout. Returns -ECANCELED, or 0. -EINVAL: it listens nowhere; -EALREADY: it serves.
  *
  * The first request's context is a copy of that in which this was called.
  */
@@ -104,7 +109,8 @@ WEFT_PUBLIC int weft_http_serve(struct weft_http_server *server);
 
 /*
  * Listens no more, closes idle connections, answers requests that come on others with 503, and suspends until the
- * requests that run have been answered; what is left after timeout_ns is cancelled and cut off. 0; -ETIMEDOUT: some were.
+ * requests that run have been answered; what is left after timeout_ns is cancelled and cut off. 0; -ETIMEDOUT: some
+ * were.
  */
 WEFT_PUBLIC int weft_http_stop(struct weft_http_server *server, uint64_t timeout_ns);
 
@@ -122,21 +128,22 @@ WEFT_PUBLIC void weft_http_server_stats(const struct weft_http_server *server, s
 
 /*
  * Answers a request by one of the weft_http_reply functions and returns 0 (or more). May suspend. An error becomes the
- * reply: -EBADMSG after a failed weft_http_int64 and the like: 422 and what was wrong; -ECANCELED: 503, if anybody is there
- * to get it; any other: 500, and the task has failed with it.
+ * reply: -EBADMSG after a failed weft_http_int64 and the like: 422 and what was wrong; -ECANCELED: 503, if anybody is
+ * there to get it; any other: 500, and the task has failed with it.
  */
 typedef int (*weft_http_handler_fn)(struct weft_http_request *request, void *arg);
 
 /*
  * Requests of that method and path are handled by fn(request, arg), each in a task of its own whose coroutine is called
- * as fn is. Segments in braces are parameters: "/users/{id}" takes "/users/42"; the last may be "{rest:path}", which takes
- * all that is left, slashes too. Of several routes that match the one with the most literal segments before its first
- * parameter wins, then the one that was added first. A GET route serves HEAD, too, where there is none for HEAD; OPTIONS
- * is answered with what there is, where there is no route for it. No route: 404; none of that method: 405 with Allow.
+ * as fn is. Segments in braces are parameters: "/users/{id}" takes "/users/42"; the last may be "{rest:path}", which
+ * takes all that is left, slashes too. Of several routes that match the one with the most literal segments before its
+ * first parameter wins, then the one that was added first. A GET route serves HEAD, too, where there is none for HEAD;
+ * OPTIONS is answered with what there is, where there is no route for it. No route: 404; none of that method: 405 with
+ * Allow.
  *
  * 0; -EINVAL: no method of HTTP, or no such path; -EEXIST: there is one; -ENOMEM.
  */
-#define weft_http_route(server, method, path, fn, arg)                                                                 \
+#define weft_http_route(server, method, path, fn, arg) \
         weft_http_route_at(WEFT_SITE(#fn), (server), (method), (path), (fn), (arg))
 
 WEFT_PUBLIC int weft_http_route_at(const struct weft_site *site, struct weft_http_server *server, const char *method,
@@ -166,7 +173,7 @@ WEFT_PUBLIC const char *weft_http_request_path(const struct weft_http_request *r
 WEFT_PUBLIC const char *weft_http_request_uri(const struct weft_http_request *request);   /* as it came, all of it */
 WEFT_PUBLIC const char *weft_http_request_query(const struct weft_http_request *request); /* behind the "?"; "" */
 WEFT_PUBLIC const char *weft_http_request_route(const struct weft_http_request *request); /* "/users/{id}", or NULL */
-WEFT_PUBLIC const char *weft_http_request_peer(struct weft_http_request *request);        /* "127.0.0.1:40312", "unix" */
+WEFT_PUBLIC const char *weft_http_request_peer(struct weft_http_request *request); /* "127.0.0.1:40312", "unix" */
 
 /* A header's value, or NULL; name in any case. The first of several. */
 WEFT_PUBLIC const char *weft_http_request_header(const struct weft_http_request *request, const char *name);
@@ -190,16 +197,21 @@ enum weft_http_source {
  *
  * So to report several at once, ask for all, then return. Strings are good as long as the request is. -ENOMEM.
  */
-WEFT_PUBLIC int weft_http_int64(struct weft_http_request *request, enum weft_http_source source, const char *name, int64_t *ret_value);
-WEFT_PUBLIC int weft_http_double(struct weft_http_request *request, enum weft_http_source source, const char *name, double *ret_value);
-WEFT_PUBLIC int weft_http_bool(struct weft_http_request *request, enum weft_http_source source, const char *name, bool *ret_value);
-WEFT_PUBLIC int weft_http_string(struct weft_http_request *request, enum weft_http_source source, const char *name, const char **ret_value);
+WEFT_PUBLIC int weft_http_int64(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                                int64_t *ret_value);
+WEFT_PUBLIC int weft_http_double(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                                 double *ret_value);
+WEFT_PUBLIC int weft_http_bool(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                               bool *ret_value);
+WEFT_PUBLIC int weft_http_string(struct weft_http_request *request, enum weft_http_source source, const char *name,
+                                 const char **ret_value);
 
 /* Whether it is there: for those that need not be. */
 WEFT_PUBLIC bool weft_http_has(struct weft_http_request *request, enum weft_http_source source, const char *name);
 
 /* The nth value of that name (as it stands, decoded), from 0; NULL: there are fewer. Notes nothing. */
-WEFT_PUBLIC const char *weft_http_value(struct weft_http_request *request, enum weft_http_source source, const char *name, size_t nth);
+WEFT_PUBLIC const char *weft_http_value(struct weft_http_request *request, enum weft_http_source source,
+                                        const char *name, size_t nth);
 
 /* Notes an error of the caller's own on a parameter: message and type as in FastAPI. Returns -EBADMSG, or -ENOMEM. */
 WEFT_PUBLIC int weft_http_invalid(struct weft_http_request *request, enum weft_http_source source, const char *name,
@@ -208,24 +220,25 @@ WEFT_PUBLIC int weft_http_invalid(struct weft_http_request *request, enum weft_h
 /* ---- replies ---- */
 
 /*
- * A reply is made by the handler and sent when the outermost middleware has returned. A second one takes the place of the
- * first. All return 0; -EINVAL (a status that is none, from 200 to 599; a line break in a header); -EALREADY: it is being
- * streamed; -ENOMEM.
+ * A reply is made by the handler and sent when the outermost middleware has returned. A second one takes the place of
+ * the first. All return 0; -EINVAL (a status that is none, from 200 to 599; a line break in a header); -EALREADY: it is
+ * being streamed; -ENOMEM.
  */
 
 /* With data, which is copied. content_type NULL: none is said. */
-WEFT_PUBLIC int weft_http_reply(struct weft_http_request *request, int status, const char *content_type, const void *data, size_t size);
+WEFT_PUBLIC int weft_http_reply(struct weft_http_request *request, int status, const char *content_type,
+                                const void *data, size_t size);
 
 /* As text/plain and text/html, UTF-8. */
 WEFT_PUBLIC int weft_http_reply_text(struct weft_http_request *request, int status, const char *text);
 WEFT_PUBLIC int weft_http_reply_html(struct weft_http_request *request, int status, const char *html);
 
 /*
- * HTML by a format: each %s is a text that is put in escaped (weft_http_escape); there are %d, %u, %ld, %lu, %lld, %llu, %zu,
- * %c and %% as printf has them, and nothing else: -EINVAL.
+ * HTML by a format: each %s is a text that is put in escaped (weft_http_escape); there are %d, %u, %ld, %lu, %lld,
+ * %llu, %zu, %c and %% as printf has them, and nothing else: -EINVAL.
  */
-WEFT_PUBLIC __attribute__((format(printf, 3, 4))) int weft_http_reply_htmlf(struct weft_http_request *request, int status,
-                                                                            const char *format, ...);
+WEFT_PUBLIC __attribute__((format(printf, 3, 4))) int weft_http_reply_htmlf(struct weft_http_request *request,
+                                                                            int status, const char *format, ...);
 
 /* As JSON. Takes the reference (jansson's), also when it fails; NULL: -ENOMEM, as of a json_pack that has failed. */
 WEFT_PUBLIC int weft_http_reply_json(struct weft_http_request *request, int status, struct json_t *json);
@@ -244,23 +257,24 @@ WEFT_PUBLIC int weft_http_add_header(struct weft_http_request *request, const ch
 WEFT_PUBLIC int weft_http_request_status(const struct weft_http_request *request);
 
 /*
- * A reply in pieces: begin sends status and headers at once; write suspends while the client is slow (over 64 KiB wait to be
- * taken), and returns -ECANCELED when it has gone. The end comes when the outermost middleware returns; where that returns an
- * error, or a cancel, the connection is cut off, so that the client sees that it has not got all. -EPERM: another task's
- * request; -ENOTCONN: begin was not called.
+ * A reply in pieces: begin sends status and headers at once; write suspends while the client is slow (over 64 KiB wait
+ * to be taken), and returns -ECANCELED when it has gone. The end comes when the outermost middleware returns; where
+ * that returns an error, or a cancel, the connection is cut off, so that the client sees that it has not got all.
+ * -EPERM: another task's request; -ENOTCONN: begin was not called.
  */
 WEFT_PUBLIC int weft_http_stream_begin(struct weft_http_request *request, int status, const char *content_type);
 WEFT_PUBLIC int weft_http_stream_write(struct weft_http_request *request, const void *data, size_t size);
 
-/* Writes text with &, <, >, " and ' as entities, cut off (never within one) to size bytes with the NUL; returns the length that all would have. */
+/* Writes text with &, <, >, " and ' as entities, cut off (never within one) to size bytes with the NUL; returns the
+ * length that all would have. */
 WEFT_PUBLIC size_t weft_http_escape(const char *text, char *buffer, size_t size);
 
 /* ---- traces ---- */
 
 /*
  * The trace that the running task belongs to: 32 hexadecimal digits, or NULL. A request has its client's, by the header
- * traceparent (W3C Trace Context), or a new one; it is a context variable, "trace_id", so it goes on to child tasks, and by
- * this library's client to other services. Borrowed: good until the request ends.
+ * traceparent (W3C Trace Context), or a new one; it is a context variable, "trace_id", so it goes on to child tasks,
+ * and by this library's client to other services. Borrowed: good until the request ends.
  */
 WEFT_PUBLIC const char *weft_http_trace_id(void);
 
@@ -278,34 +292,36 @@ struct weft_http_header {
 
 /* A member of 0 or NULL stands for its default. */
 struct weft_http_call {
-        const char *method;         /* "GET" */
+        const char *method; /* "GET" */
         const struct weft_http_header *headers;
         size_t n_headers;
-        const char *content_type;   /* of the body; "application/octet-stream" */
+        const char *content_type; /* of the body; "application/octet-stream" */
         const void *body;
         size_t body_size;
-        uint64_t timeout_ns;        /* for all of it, the look-up of the name too; 30 s */
-        size_t max_body_bytes;      /* of the reply; 64 MiB */
-        size_t max_header_bytes;    /* of the reply; 64 KiB */
+        uint64_t timeout_ns;     /* for all of it, the look-up of the name too; 30 s */
+        size_t max_body_bytes;   /* of the reply; 64 MiB */
+        size_t max_header_bytes; /* of the reply; 64 KiB */
 };
 
 /*
- * Calls "http://HOST[:PORT]/PATH". Suspends until the reply is there, whatever its status. The trace that the task belongs
- * to goes along, as header traceparent. call may be NULL.
+ * Calls "http://HOST[:PORT]/PATH". Suspends until the reply is there, whatever its status. The trace that the task
+ * belongs to goes along, as header traceparent. call may be NULL.
  *
- * 0, and a response that the caller owns; -EINVAL: no such URL or method, or a line break in a header; -EPROTONOSUPPORT:
- * https; -ETIMEDOUT; -ECANCELED; -EMSGSIZE: over max_body_bytes; -EPROTO: what came is no HTTP; -ECONNRESET: the
- * connection ended before the reply did; what weft_getaddrinfo and connect(2) fail with; -ENOMEM.
+ * 0, and a response that the caller owns; -EINVAL: no such URL or method, or a line break in a header;
+ * -EPROTONOSUPPORT: https; -ETIMEDOUT; -ECANCELED; -EMSGSIZE: over max_body_bytes; -EPROTO: what came is no HTTP;
+ * -ECONNRESET: the connection ended before the reply did; what weft_getaddrinfo and connect(2) fail with; -ENOMEM.
  */
-WEFT_PUBLIC int weft_http_fetch(const char *url, const struct weft_http_call *call, struct weft_http_response **ret_response);
+WEFT_PUBLIC int weft_http_fetch(const char *url, const struct weft_http_call *call,
+                                struct weft_http_response **ret_response);
 
 /* The same, in short; timeout_ns 0: 30 s. */
 WEFT_PUBLIC int weft_http_get(const char *url, uint64_t timeout_ns, struct weft_http_response **ret_response);
-WEFT_PUBLIC int weft_http_post(const char *url, const char *content_type, const void *body, size_t body_size, uint64_t timeout_ns,
-                               struct weft_http_response **ret_response);
+WEFT_PUBLIC int weft_http_post(const char *url, const char *content_type, const void *body, size_t body_size,
+                               uint64_t timeout_ns, struct weft_http_response **ret_response);
 
 WEFT_PUBLIC int weft_http_response_status(const struct weft_http_response *response);
-WEFT_PUBLIC const char *weft_http_response_header(const struct weft_http_response *response, const char *name); /* or NULL */
+WEFT_PUBLIC const char *weft_http_response_header(const struct weft_http_response *response,
+                                                  const char *name); /* or NULL */
 
 /* The response's, with a NUL behind it that is not counted. ret_size may be NULL. */
 WEFT_PUBLIC const char *weft_http_response_body(const struct weft_http_response *response, size_t *ret_size);
