@@ -27,7 +27,7 @@ def the_history():
         rows = weftd.query("SELECT kind, text, run_id FROM events WHERE workload = 'naps' ORDER BY time_ns")
         check_equal([row[0] for row in rows], ["start", "debug", "exit", "restart"], "kinds of events")
         check("debug mode on, threshold 5000 ms, by uid" in rows[1][1], rows[1][1])
-        runs = weftd.query("SELECT run_id FROM runs WHERE workload = 'naps' ORDER BY run_id")
+        runs = weftd.query("SELECT run_id FROM runs WHERE workload = 'naps' ORDER BY started")
         check_equal([rows[i][2] for i in (0, 2, 3)], [runs[0][0], runs[0][0], runs[1][0]], "runs of start, exit and restart")
         once = weftd.query("SELECT DISTINCT e.run_id, r.how FROM events AS e JOIN runs AS r USING (run_id) WHERE e.workload = 'once'")
         check_equal(len(once), 1, "runs of a process without a black box")

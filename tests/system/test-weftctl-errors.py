@@ -123,8 +123,8 @@ def help_():
         for arguments in ([*words, "--help"], ["--help", *words], [*words, "-h"]):
             text, _ = ctl(*arguments, status=0, env=nowhere)
             check(text.startswith("Usage: weftctl ") and " ".join(words) in text, f"{arguments}: {text!r}")
-    for command in ("tasks tree", "events", "history crash", "run "):
-        check(f"  {command}" not in everything, f"--help shows '{command}', which is not there yet")
+    for command in ("tasks tree", "tasks stack", "events", "history crash", "run "):
+        check(f"  {command}" in everything, f"--help does not show '{command}'")
     check("list" in ctl("tasks", "--help", status=0)[0], "help of a group")
 
 

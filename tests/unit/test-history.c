@@ -285,11 +285,12 @@ static void where_looks_into_both_contexts_and_splits_at_the_first_equals_sign(v
         struct history *history = open_it(*state);
         struct ctl_args args = CTL_ARGS_INIT;
 
-        args.where = "peer=a=b";
+        args.n_where = 1;
+        args.where[0] = "peer=a=b";
         assert_int_equal(count_with(history, &args), 6); /* five by context_id, one more by end_context_id */
-        args.where = "peer=a";
+        args.where[0] = "peer=a";
         assert_int_equal(count_with(history, &args), 0);
-        args.where = "none=a=b";
+        args.where[0] = "none=a=b";
         assert_int_equal(count_with(history, &args), 0);
         history_free(history);
 }
