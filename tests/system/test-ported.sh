@@ -48,7 +48,7 @@ unknown() {
         for name in $(cd "$srcdir/docs" &&
                 grep -ohE '\<(weft|WEFT)_[[:alnum:]_]+' from-asyncio.md weft.3.scd weft_context.3.scd | sort -u); do
                 grep -qrw "$name" "$srcdir/lib/include/weft" || case $name in
-                weft_context | weft_http | weft_main | WEFT_DEBUG | WEFT_LOG | WEFT_BLACKBOX_DIR) ;;
+                weft_context | weft_http | weft_main | WEFT_DEBUG | WEFT_LOG | WEFT_BLACKBOX_DIR | WEFT_CRASH_FILE) ;;
                 *) echo "$name" ;;
                 esac
         done
