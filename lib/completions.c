@@ -104,6 +104,8 @@ struct weft_completions *weft_completions_free(struct weft_completions *completi
         if (completions == NULL)
                 return NULL;
         for (size_t i = 0; i < completions->n; i++) {
+                if (completions->all[i].watcher.link == NULL)
+                        continue; /* it is done, and may be gone */
                 task_unwatch(completions->all[i].task, &completions->all[i].watcher);
                 multi_hide(completions->all[i].task, completions->creator);
         }
