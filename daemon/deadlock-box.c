@@ -3,13 +3,13 @@
 /*
  * Circles of waits in one black box: found, confirmed, told of, found broken.
  *
- * A pass copies the slots of all tasks that wait for others, makes a graph of them and looks for circles. The slots were copied one
- * after the other, so what they say together may never have been true. Therefore a circle is only noted at first; if at the next
- * look each of its slots still has the number and the counter that it had, then all of it was true in between, and it is
- * raised. From then on it stands as long as none of its tasks has run.
+ * A pass copies the slots of all tasks that wait for others, makes a graph of them and looks for circles. The slots
+ * were copied one after the other, so what they say together may never have been true. Therefore a circle is only noted
+ * at first; if at the next look each of its slots still has the number and the counter that it had, then all of it was
+ * true in between, and it is raised. From then on it stands as long as none of its tasks has run.
  *
- * The worker does nothing for this. A loop that polls and has not turned since the pass before the last has nothing new to say:
- * two passes, for the word that says that it polls may be seen before what it wrote last.
+ * The worker does nothing for this. A loop that polls and has not turned since the pass before the last has nothing new
+ * to say: two passes, for the word that says that it polls may be seen before what it wrote last.
  */
 
 #include "deadlock-internal.h"
@@ -23,11 +23,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KINDS (UINT64_C(1) << BB_WAIT_TASK | UINT64_C(1) << BB_WAIT_MUTEX | UINT64_C(1) << BB_WAIT_GROUP | UINT64_C(1) << BB_WAIT_ALL)
+#define KINDS                                                                                        \
+        (UINT64_C(1) << BB_WAIT_TASK | UINT64_C(1) << BB_WAIT_MUTEX | UINT64_C(1) << BB_WAIT_GROUP | \
+         UINT64_C(1) << BB_WAIT_ALL)
 #define PACE 200U /* a look at a box may take one part in so many of the time */
 #define OWNER_NS 1000000000U
 #define OWNER_ACTIVE_NS 100000000U
 #define MINUTE_NS 60000000000U
+#define N_STILL 2U /* passes at which a loop stood where it stands */
 
 int deadlock_box_new(const struct deadlock_place *place, struct reader *reader, struct deadlock_box **ret_box)
 {
@@ -91,14 +94,16 @@ static struct circle *circle_new(const struct graph *graph, const struct graph_c
 
         if (circle == NULL)
                 return NULL;
-        *circle = (struct circle){.n_set = found->n_set, .found_ns = now_ns, .n_tasks = found->n_nodes, .n_seen = found->n_nodes};
+        *circle = (struct circle){
+                .n_set = found->n_set, .found_ns = now_ns, .n_tasks = found->n_nodes, .n_seen = found->n_nodes};
         for (size_t i = 0; i < found->n_nodes; i++) {
                 const struct graph_node *node = graph_node(graph, found->nodes[i]);
 
                 circle->seen[i] = (struct seen){.number = node->number, .seq = node->seq, .slot = node->slot};
                 if (node->witness != GRAPH_NONE) {
                         node = graph_node(graph, node->witness);
-                        circle->seen[circle->n_seen++] = (struct seen){.number = node->number, .seq = node->seq, .slot = node->slot};
+                        circle->seen[circle->n_seen++] =
+                                (struct seen){.number = node->number, .seq = node->seq, .slot = node->slot};
                 }
         }
         return circle;
@@ -139,7 +144,8 @@ static int pass(struct deadlock_box *box, uint32_t n_slots)
         int r;
 
         graph_clear(box->graph);
-        for (uint32_t from = 0; (r = reader_find_waiting(box->reader, from, n_slots, KINDS, &index, &slot)) >= 0; from = index + 1) {
+        for (uint32_t from = 0; (r = reader_find_waiting(box->reader, from, n_slots, KINDS, &index, &slot)) >= 0;
+             from = index + 1) {
                 if (r != READER_GOOD)
                         continue;
                 r = graph_add(box->graph, index, &slot);
@@ -163,7 +169,8 @@ static bool is_as_seen(struct deadlock_box *box, struct circle *circle)
                 struct seen *seen = &circle->seen[i];
                 struct bb_slot slot;
 
-                if (reader_slot(box->reader, seen->slot, &slot) != READER_GOOD || slot.number != seen->number || slot.seq != seen->seq)
+                if (reader_slot(box->reader, seen->slot, &slot) != READER_GOOD || slot.number != seen->number ||
+                    slot.seq != seen->seq)
                         return false;
                 seen->since_ns = slot.since_ns;
                 if (i < circle->n_tasks && i < DEADLOCK_NAMED_MAX)
@@ -183,7 +190,8 @@ static bool may_raise(struct deadlock_box *box, uint64_t now_ns)
         if (box->n_raised < DEADLOCK_RAISED_MAX && box->n_active < DEADLOCK_ACTIVE_MAX)
                 return true;
         if (!box->held_back)
-                message_warning("%s: more deadlocks than can be told of now; further ones follow, if they last", reader_name(box->reader));
+                message_warning("%s: more deadlocks than can be told of now; further ones follow, if they last",
+                                reader_name(box->reader));
         box->held_back = true;
         return false;
 }
@@ -218,8 +226,9 @@ static const struct seen *broken_at(struct deadlock_box *box, const struct circl
                 const struct seen *seen = &circle->seen[i];
                 int quality = reader_slot(box->reader, seen->slot, ret_slot);
 
-                if (quality == READER_FREE || (quality == READER_GOOD && (ret_slot->number != seen->number || ret_slot->state != BB_TASK_WAITING ||
-                                                                         ret_slot->since_ns != seen->since_ns)))
+                if (quality == READER_FREE || (quality == READER_GOOD && (ret_slot->number != seen->number ||
+                                                                          ret_slot->state != BB_TASK_WAITING ||
+                                                                          ret_slot->since_ns != seen->since_ns)))
                         return seen;
         }
         return NULL;
@@ -237,7 +246,8 @@ static void check_active(struct deadlock_box *box, uint64_t now_ns, const struct
                 if (seen == NULL)
                         continue;
                 box->n_active--;
-                sink->broken(box, circle, seen->number, &slot, now_ns, sink->arg); /* takes it out of the list, and frees it */
+                sink->broken(box, circle, seen->number, &slot, now_ns,
+                             sink->arg); /* takes it out of the list, and frees it */
         }
 }
 
@@ -255,7 +265,8 @@ void deadlock_box_give_up(struct deadlock_box *box, uint64_t now_ns, const struc
 
 static bool is_unchanged(const struct deadlock_box *box, const struct bb_loop *loop)
 {
-        return loop->state == BB_LOOP_POLLING && loop->iterations == box->still_iterations && loop->now_ns == box->still_now_ns;
+        return loop->state == BB_LOOP_POLLING && loop->iterations == box->still_iterations &&
+               loop->now_ns == box->still_now_ns;
 }
 
 static void note_stillness(struct deadlock_box *box, const struct bb_loop *loop)
@@ -263,6 +274,11 @@ static void note_stillness(struct deadlock_box *box, const struct bb_loop *loop)
         box->n_still = is_unchanged(box, loop) ? box->n_still + 1 : 0;
         box->still_iterations = loop->iterations;
         box->still_now_ns = loop->now_ns;
+}
+
+bool deadlock_box_is_still(const struct deadlock_box *box)
+{
+        return box->n_still >= N_STILL;
 }
 
 static bool is_dead(struct deadlock_box *box, uint64_t now_ns)
@@ -285,7 +301,7 @@ int deadlock_box_poll(struct deadlock_box *box, uint64_t now_ns, const struct de
                 return r;
         }
         confirm(box, now_ns, sink);
-        if (box->n_still >= 2 && is_unchanged(box, &loop))
+        if (deadlock_box_is_still(box) && is_unchanged(box, &loop))
                 return 0;
         if (box->active != NULL && now_ns >= box->next_check_ns) {
                 check_active(box, now_ns, sink);

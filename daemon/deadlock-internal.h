@@ -2,16 +2,20 @@
 #ifndef WEFT_DEADLOCK_INTERNAL_H
 #define WEFT_DEADLOCK_INTERNAL_H
 
-/* What the parts of the deadlock alarm share: boxes and their circles (deadlock-box.c), the words for them (deadlock-text.c). */
+/* What the parts of the deadlock alarm share: boxes and their circles (deadlock-box.c), the words for them
+ * (deadlock-text.c). */
 
 #include "blackbox.h"
 #include "deadlock.h"
 
 #define DEADLOCK_POLL_NS 40000000U /* between two looks … */
+#define DEADLOCK_STILL_NS                                                                                              \
+        65000000U /* … where all loops have stood still: with the one that confirms less than the 100 ms of an alarm \
+                   */
 #define DEADLOCK_CONFIRM_NS 15000000U /* … while something that was found once waits for the second */
-#define DEADLOCK_ACTIVE_MAX 32U /* alarms of one box at a time */
-#define DEADLOCK_RAISED_MAX 12U /* … and new ones in a minute */
-#define DEADLOCK_NAMED_MAX 16U  /* tasks that are told of one by one */
+#define DEADLOCK_ACTIVE_MAX 32U       /* alarms of one box at a time */
+#define DEADLOCK_RAISED_MAX 12U       /* … and new ones in a minute */
+#define DEADLOCK_NAMED_MAX 16U        /* tasks that are told of one by one */
 
 struct graph;
 struct reader;
@@ -29,7 +33,7 @@ struct circle {
         uint64_t found_ns;
         uint64_t raised_ns; /* 0: not raised yet */
         int64_t raised_real_ns;
-        char *text;         /* set when it was raised */
+        char *text; /* set when it was raised */
         size_t n_tasks, n_seen;
         struct seen seen[]; /* the circle's tasks; then those whose slots say who holds a mutex */
 };
@@ -57,9 +61,10 @@ struct deadlock_box {
 struct deadlock_sink {
         /* The circle was there at two times, and in between: tell of it. box->named are the slots. */
         void (*raised)(struct deadlock_box *box, struct circle *circle, uint64_t now_ns, void *arg);
-        /* It is no more, for the task of that number is not where it was; slot: what is there now, NULL: its process is dead. */
-        void (*broken)(struct deadlock_box *box, const struct circle *circle, uint64_t number, const struct bb_slot *slot, uint64_t now_ns,
-                       void *arg);
+        /* It is no more, for the task of that number is not where it was; slot: what is there now, NULL: its process is
+         * dead. */
+        void (*broken)(struct deadlock_box *box, const struct circle *circle, uint64_t number,
+                       const struct bb_slot *slot, uint64_t now_ns, void *arg);
         void *arg;
 };
 
@@ -67,8 +72,12 @@ struct deadlock_sink {
 int deadlock_box_new(const struct deadlock_place *place, struct reader *reader, struct deadlock_box **ret_box);
 struct deadlock_box *deadlock_box_free(struct deadlock_box *box);
 
-/* Looks at it. 0; -ESRCH: its process is dead, and all is told; or another negative errno: it cannot be read any more. */
+/* Looks at it. 0; -ESRCH: its process is dead, and all is told; or another negative errno: it cannot be read any more.
+ */
 int deadlock_box_poll(struct deadlock_box *box, uint64_t now_ns, const struct deadlock_sink *sink);
+
+/* At the last looks its loop stood still. */
+bool deadlock_box_is_still(const struct deadlock_box *box);
 
 /* Takes all circles as broken: weftd lets go of the box. */
 void deadlock_box_give_up(struct deadlock_box *box, uint64_t now_ns, const struct deadlock_sink *sink);

@@ -116,8 +116,8 @@ static void put_name(FILE *file, const struct deadlock_box *box, const struct bb
 }
 
 /* Where it waits; discarded if it has run while its stack was read. */
-static void put_place(FILE *file, const struct deadlock_box *box, const struct seen *seen, const struct bb_slot *slot, struct unwinder *unwinder,
-                      uint64_t deadline_ns)
+static void put_place(FILE *file, const struct deadlock_box *box, const struct seen *seen, const struct bb_slot *slot,
+                      struct unwinder *unwinder, uint64_t deadline_ns)
 {
         const struct stack_frame *frames = NULL;
         char text[TEXT_MAX];
@@ -126,7 +126,7 @@ static void put_place(FILE *file, const struct deadlock_box *box, const struct s
         size_t n;
 
         if (unwinder == NULL || unwinder_task(unwinder, box->place.pid, reader_header(box->reader)->fiber_layout, slot,
-                                               reader_coro(box->reader, slot->coro)->function, deadline_ns, &trace) < 0)
+                                              reader_coro(box->reader, slot->coro)->function, deadline_ns, &trace) < 0)
                 return;
         n = wait_place_frames(&trace, &frames);
         if (reader_slot(box->reader, seen->slot, &now) != READER_GOOD || now.seq != seen->seq)
@@ -138,8 +138,8 @@ static void put_place(FILE *file, const struct deadlock_box *box, const struct s
         stacktrace_deinit(&trace);
 }
 
-static void put_task(FILE *file, const struct deadlock_box *box, const struct circle *circle, size_t i, struct unwinder *unwinder, uint64_t now_ns,
-                     uint64_t deadline_ns)
+static void put_task(FILE *file, const struct deadlock_box *box, const struct circle *circle, size_t i,
+                     struct unwinder *unwinder, uint64_t now_ns, uint64_t deadline_ns)
 {
         const struct bb_slot *slot = &box->named[i];
         size_t before = i > 0 ? i - 1 : circle->n_tasks - 1;
@@ -163,7 +163,8 @@ static void put_task(FILE *file, const struct deadlock_box *box, const struct ci
         (void)fprintf(file, "  created at %s\n", reader_coro(box->reader, slot->coro)->where);
 }
 
-char *deadlock_detail(const struct deadlock_box *box, const struct circle *circle, struct unwinder *unwinder, uint64_t now_ns, uint64_t deadline_ns)
+char *deadlock_detail(const struct deadlock_box *box, const struct circle *circle, struct unwinder *unwinder,
+                      uint64_t now_ns, uint64_t deadline_ns)
 {
         size_t n_named = circle->n_tasks < DEADLOCK_NAMED_MAX ? circle->n_tasks : DEADLOCK_NAMED_MAX, n;
         char *text = NULL;
@@ -197,7 +198,8 @@ static void put_reason(FILE *file, const struct deadlock_box *box, uint64_t numb
                 (void)fputs(" goes on", file);
 }
 
-char *deadlock_broken_text(const struct deadlock_box *box, const struct circle *circle, uint64_t number, const struct bb_slot *slot, uint64_t now_ns)
+char *deadlock_broken_text(const struct deadlock_box *box, const struct circle *circle, uint64_t number,
+                           const struct bb_slot *slot, uint64_t now_ns)
 {
         char *text = NULL;
         size_t n;

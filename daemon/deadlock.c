@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The alarm's thread. It owns the boxes; others only put names of new ones into `attached`. The lists of circles that stand are
- * changed by the thread under the lock, and read by others under it; the thread itself reads them without.
+ * The alarm's thread. It owns the boxes; others only put names of new ones into `attached`. The lists of circles that
+ * stand are changed by the thread under the lock, and read by others under it; the thread itself reads them without.
  */
 
 #include "deadlock.h"
@@ -45,8 +45,8 @@ struct deadlocks {
 
 /* ---- what is told ---- */
 
-static void tell(struct deadlocks *deadlocks, const struct deadlock_box *box, uint64_t task, const struct bb_slot *slot, const char *text,
-                 const char *detail)
+static void tell(struct deadlocks *deadlocks, const struct deadlock_box *box, uint64_t task, const struct bb_slot *slot,
+                 const char *text, const char *detail)
 {
         struct reader_context context;
         char name[256];
@@ -58,7 +58,10 @@ static void tell(struct deadlocks *deadlocks, const struct deadlock_box *box, ui
                 .loop = box->place.loop,
                 .pid = box->place.pid,
                 .task = task,
-                .task_name = slot != NULL && slot->name != 0 && reader_text(box->reader, slot->name, name, sizeof(name)) >= 0 ? name : NULL,
+                .task_name =
+                        slot != NULL && slot->name != 0 && reader_text(box->reader, slot->name, name, sizeof(name)) >= 0
+                                ? name
+                                : NULL,
                 .text = text != NULL ? text : "tasks wait for each other (no memory to say more)",
                 .detail = detail,
                 .context = has_context ? &context : NULL,
@@ -85,7 +88,8 @@ static void raised(struct deadlock_box *box, struct circle *circle, uint64_t now
         pthread_mutex_unlock(&deadlocks->lock);
 }
 
-static void broken(struct deadlock_box *box, const struct circle *circle, uint64_t number, const struct bb_slot *slot, uint64_t now_ns, void *arg)
+static void broken(struct deadlock_box *box, const struct circle *circle, uint64_t number, const struct bb_slot *slot,
+                   uint64_t now_ns, void *arg)
 {
         struct deadlocks *deadlocks = arg;
         struct circle **link = &box->active, *found;
@@ -146,7 +150,8 @@ static void add_box(struct deadlocks *deadlocks, const struct attached *attached
 /* Takes in what was attached, after waiting for ns (0: for as long as it takes). False: it is to end. */
 static bool take_attached(struct deadlocks *deadlocks, uint64_t until_ns)
 {
-        const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000U), .tv_nsec = (long)(until_ns % 1000000000U)};
+        const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000U),
+                                       .tv_nsec = (long)(until_ns % 1000000000U)};
         struct attached *attached;
         bool stopping;
 
@@ -199,7 +204,7 @@ static void *thread_main(void *arg)
 
         while (take_attached(deadlocks, deadlocks->boxes != NULL ? next_ns : 0)) {
                 struct deadlock_box **link = &deadlocks->boxes;
-                bool pending = false;
+                bool pending = false, still = true;
 
                 while (*link != NULL) {
                         if (deadlock_box_poll(*link, clock_gettime_ns(CLOCK_MONOTONIC), &sink) < 0) {
@@ -207,9 +212,12 @@ static void *thread_main(void *arg)
                                 continue;
                         }
                         pending = pending || (*link)->pending != NULL;
+                        still = still && deadlock_box_is_still(*link);
                         link = &(*link)->next;
                 }
-                next_ns = clock_gettime_ns(CLOCK_MONOTONIC) + (pending ? DEADLOCK_CONFIRM_NS : DEADLOCK_POLL_NS);
+                next_ns = clock_gettime_ns(CLOCK_MONOTONIC) + (pending ? DEADLOCK_CONFIRM_NS
+                                                               : still ? DEADLOCK_STILL_NS
+                                                                       : DEADLOCK_POLL_NS);
         }
         return NULL;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The recorder's thread: it takes the messages of other threads, looks at the boxes every few milliseconds (nobody wakes it for a
- * record: that would cost the workers), and flushes.
+ * The recorder's thread: it takes the messages of other threads, looks at the boxes every few milliseconds (nobody
+ * wakes it for a record: that would cost the workers), and flushes.
  */
 
 #include "recorder-internal.h"
@@ -35,7 +35,8 @@ static void times_read(struct recorder *recorder)
                 recorder->minute_due = true;
 }
 
-/* Looks at all rings. How many records wait in all; *ret_urgent: a ring is more than a quarter full; *ret_soon: a sixteenth. */
+/* Looks at all rings. How many records wait in all; *ret_urgent: a ring is more than a quarter full; *ret_soon: a
+ * sixteenth. */
 static uint64_t boxes_look(struct recorder *recorder, bool *ret_urgent, bool *ret_soon)
 {
         uint64_t pending = 0;
@@ -61,10 +62,11 @@ static uint64_t boxes_look(struct recorder *recorder, bool *ret_urgent, bool *re
 static void prune(struct recorder *recorder, bool idle)
 {
         const struct recorder_options *o = &recorder->options;
-        struct store_limits limits = { .oldest_ns = STORE_NULL, .max_bytes = o->max_size_bytes };
+        struct store_limits limits = {.oldest_ns = STORE_NULL, .max_bytes = o->max_size_bytes};
         bool more = false;
 
-        if (!recorder->store || (o->max_age_ns == 0 && o->max_size_bytes == 0) || recorder->now_ns - recorder->last_prune_ns < PRUNE_NS)
+        if (!recorder->store || (o->max_age_ns == 0 && o->max_size_bytes == 0) ||
+            recorder->now_ns - recorder->last_prune_ns < PRUNE_NS)
                 return;
         if (o->max_age_ns != 0 && o->max_age_ns < (uint64_t)recorder->now_real_ns)
                 limits.oldest_ns = recorder->now_real_ns - (int64_t)o->max_age_ns;
@@ -117,7 +119,10 @@ static uint64_t round_do(struct recorder *recorder)
                 return POLL_NS;
         if (recorder->more || urgent)
                 return recorder->more || pending >= recorder->options.flush_rows ? 0 : POLL_SOON_NS;
-        return soon ? POLL_SOON_NS : POLL_NS < recorder->options.flush_ms * NS_PER_MS ? POLL_NS : recorder->options.flush_ms * NS_PER_MS;
+        if (soon)
+                return POLL_SOON_NS;
+        return pending > 0 && POLL_NS < recorder->options.flush_ms * NS_PER_MS ? POLL_NS
+                                                                               : recorder->options.flush_ms * NS_PER_MS;
 }
 
 static void sleep_for(struct recorder *recorder, uint64_t ns)
