@@ -90,6 +90,7 @@ static void input_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
         struct http_connection *connection = arg;
         struct weft_http_server *server = connection->server;
 
+        connection->has_read = connection->has_read || info->n_added > 0;
         if (info->n_added > 0 && connection->turn == HTTP_IDLE)
                 set_turn(connection, HTTP_READING);
         if (connection->turn != HTTP_READING) {
@@ -139,6 +140,7 @@ static void complete_cb(struct evhttp_request *ereq, void *arg)
         set_turn(connection, ahead > 0 ? HTTP_READING : HTTP_IDLE);
         count_bytes(connection, ahead);
         connection->watched = false;
+        http_readiness_hold(connection);
         evbuffer_cb_set_flags(bufferevent_get_output(connection->bev), connection->output_cb, EVBUFFER_CB_ENABLED);
         if (connection->server->stopping)
                 (void)weft_event_set(&connection->server->changed);
@@ -168,6 +170,7 @@ void http_connection_writing(struct http_connection *connection, size_t size)
         connection->request = NULL;
         connection->unsent_bytes = SIZE_MAX;
         connection->progress_ns = connection->since_ns;
+        http_readiness_flush(connection);
 }
 
 void http_connection_failed(struct http_connection *connection, size_t size)
@@ -188,6 +191,7 @@ static void forget(struct http_connection *connection)
         if (connection->queued)
                 TAILQ_REMOVE(&server->doomed, connection, doom_link);
         TAILQ_REMOVE(&server->connections, connection, link);
+        http_readiness_release(connection);
         forget_bytes(connection);
         if (server->by_fd[connection->fd] == connection)
                 server->by_fd[connection->fd] = NULL;
@@ -323,6 +327,7 @@ static void adopt(struct http_connection *connection)
         evhttp_connection_set_closecb(evcon, close_cb, connection);
         (void)bufferevent_decref(connection->bev);
         TAILQ_INSERT_TAIL(&server->connections, connection, link);
+        http_readiness_hold(connection);
         set_turn(connection, HTTP_IDLE);
 }
 
@@ -446,12 +451,14 @@ int http_connections_start(struct weft_http_server *server)
         TAILQ_INIT(&server->fresh);
         TAILQ_INIT(&server->idle);
         TAILQ_INIT(&server->doomed);
+        TAILQ_INIT(&server->flushing);
         server->attend_event = event_new(base, -1, 0, attend_cb, server);
+        server->flush_event = http_readiness_event(server);
         server->sweep_event = evtimer_new(base, sweep_cb, server);
         server->watch_event = evtimer_new(base, watch_cb, server);
         server->rest_event = evtimer_new(base, http_rest_cb, server);
-        if (server->attend_event == NULL || server->sweep_event == NULL || server->watch_event == NULL ||
-            server->rest_event == NULL)
+        if (server->attend_event == NULL || server->flush_event == NULL || server->sweep_event == NULL ||
+            server->watch_event == NULL || server->rest_event == NULL)
                 return -ENOMEM;
         evhttp_set_bevcb(server->evhttp, accept_cb, server);
         return 0;
@@ -459,7 +466,8 @@ int http_connections_start(struct weft_http_server *server)
 
 void http_connections_end(struct weft_http_server *server)
 {
-        struct event *events[] = {server->attend_event, server->sweep_event, server->watch_event, server->rest_event};
+        struct event *events[] = {server->attend_event, server->flush_event, server->sweep_event, server->watch_event,
+                                  server->rest_event};
 
         if (server->attend_event != NULL)
                 attend_cb(-1, 0, server);

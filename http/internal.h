@@ -22,6 +22,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <event2/event_struct.h>
 #include <event2/http.h>
 #include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
@@ -111,11 +112,14 @@ struct weft_http_server {
         struct http_connections fresh;       /* accepted a moment ago, not seen yet: by turn */
         struct http_connections idle;        /* by turn, the oldest first */
         struct http_connections doomed;      /* to be looked after by attend_event: by turn */
+        struct http_connections
+                flushing; /* whose replies are being written by flush_event's predecessors: readiness.c */
         struct http_connection **by_fd;
         size_t n_by_fd;
         struct http_requests requests; /* whose task has not ended */
         size_t buffered_bytes;         /* of requests on their way in, all together */
         struct event *attend_event;    /* activated by hand */
+        struct event *flush_event;     /* likewise */
         struct event *sweep_event;
         struct event *watch_event;
         struct event *rest_event; /* listeners rest, out of descriptors */
@@ -150,6 +154,7 @@ struct http_connection {
         TAILQ_ENTRY(http_connection) link;      /* server->connections */
         TAILQ_ENTRY(http_connection) turn_link; /* server->fresh, idle */
         TAILQ_ENTRY(http_connection) doom_link;
+        TAILQ_ENTRY(http_connection) flush_link;
         struct weft_http_server *server;
         struct bufferevent *bev;
         struct evhttp_connection *evcon;
@@ -167,6 +172,9 @@ struct http_connection {
         uint64_t progress_ns;              /* when there were fewer than before */
         int doom;                          /* the status with which it ends; 0: it is not doomed */
         bool queued;                       /* in server->doomed */
+        bool flushing;                     /* in server->flushing */
+        bool has_read;                     /* since the kernel last said that there is something to read */
+        struct event hold;                 /* readiness.c */
         bool watched;                      /* that its client goes is noticed */
         struct weft_http_request *request; /* whose task runs */
 };
@@ -192,6 +200,18 @@ void http_connection_close(struct http_connection *connection);
 
 /* Closes the one that is idle longest; false: there is none. */
 bool http_connection_evict(struct weft_http_server *server);
+
+/* ---- readiness.c ---- */
+
+/* Keeps the kernel telling when there is something to read, until it is released. */
+void http_readiness_hold(struct http_connection *connection);
+void http_readiness_release(struct http_connection *connection);
+
+/* What is put into the output from now on is written before the next poll, as far as the socket takes it. */
+void http_readiness_flush(struct http_connection *connection);
+
+/* The server's event for that. NULL: no memory. */
+struct event *http_readiness_event(struct weft_http_server *server);
 
 /* ---- accept.c ---- */
 
