@@ -89,7 +89,7 @@ struct weft_loop {
         uint64_t n_tasks_at_trim;
         struct coroutine *live;
         struct weft_handle *handles;
-        struct timer_heap timers;
+        struct timers timers;
 
         struct loop_call *call;
 

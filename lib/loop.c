@@ -124,35 +124,33 @@ static void nothing_cb(evutil_socket_t fd, short what, void *arg)
 /* Sets the libevent timer for the earliest deadline. False: it has passed already. */
 static bool arm_timer(struct weft_loop *loop)
 {
-        const struct timer *first = timer_first(&loop->timers);
-        uint64_t now_ns, wait_ns;
+        uint64_t next_ns = timers_next_ns(&loop->timers), now_ns, wait_ns;
         struct timeval tv;
 
-        if (first == NULL) {
+        if (next_ns == UINT64_MAX) {
                 if (loop->timer_armed_ns != 0)
                         (void)event_del(loop->timer_event);
                 loop->timer_armed_ns = 0;
                 return true;
         }
         now_ns = loop_now(loop);
-        if (first->deadline_ns <= now_ns)
+        if (next_ns <= now_ns)
                 return false;
-        if (first->deadline_ns == loop->timer_armed_ns)
+        if (next_ns == loop->timer_armed_ns)
                 return true;
-        wait_ns = first->deadline_ns - now_ns;
+        wait_ns = next_ns - now_ns;
         if (wait_ns > (uint64_t)86400 * 1000000000U)
                 wait_ns = (uint64_t)86400 * 1000000000U; /* waking once a day is harmless */
         tv.tv_sec = (time_t)(wait_ns / 1000000000U);
         tv.tv_usec = (suseconds_t)((wait_ns % 1000000000U + 999U) / 1000U); /* up: not to wake before the deadline */
         if (event_add(loop->timer_event, &tv) < 0)
                 return false; /* no memory: poll without sleeping until there is */
-        loop->timer_armed_ns = first->deadline_ns;
+        loop->timer_armed_ns = next_ns;
         return true;
 }
 
 static void expire(struct weft_loop *loop, struct timer *timer, uint64_t now_ns)
 {
-        timer_remove(&loop->timers, timer);
         if (timer->kind == TIMER_TASK) {
                 struct coroutine *co = (struct coroutine *)((char *)timer - offsetof(struct coroutine, timer));
 
@@ -172,7 +170,7 @@ static void expire_timers(struct weft_loop *loop, uint64_t now_ns)
         struct bb_loop *counters = loop->box->loop;
         struct timer *timer;
 
-        while ((timer = timer_first(&loop->timers)) != NULL && timer->deadline_ns <= now_ns) {
+        while ((timer = timer_expire(&loop->timers, now_ns)) != NULL) {
                 uint64_t lag_ns = now_ns - timer->deadline_ns;
 
                 BB_STORE(counters->lag_ns, lag_ns);
@@ -499,7 +497,7 @@ struct weft_loop *loop_free(struct weft_loop *loop)
         free_event(loop->command_event);
         if (loop->base != NULL && !loop->attached)
                 event_base_free(loop->base);
-        timer_heap_deinit(&loop->timers);
+        timers_deinit(&loop->timers);
         fiber_deinit(&loop->dead_fiber);
         fiber_deinit(&loop->fiber);
         stack_pool_free(loop->stacks);

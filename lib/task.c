@@ -53,11 +53,8 @@ static inline __attribute__((always_inline)) void step_begin(struct weft_loop *l
 static void count_delayed(struct weft_loop *loop, const struct weft_task *self, uint64_t now_ns, struct bb_slow_step_record *step)
 {
         uint64_t until_ns = now_ns - DELAY_MIN_NS, first_ns = now_ns;
-        const struct timer *timer = timer_first(&loop->timers);
-        uint32_t n = timer_count_until(&loop->timers, until_ns, N_DELAYED_MAX);
+        uint32_t n = timers_count_until(&loop->timers, until_ns, N_DELAYED_MAX, &first_ns);
 
-        if (n > 0)
-                first_ns = timer->deadline_ns;
         for (const struct ready *ready = loop->ready_head; ready != NULL && n < N_DELAYED_MAX; ready = ready->next) {
                 const struct weft_task *task = (const struct weft_task *)ready;
 

@@ -42,7 +42,7 @@ static const struct figure figures[] = {
         {"context_copy", "ns", NULL, floor_malloc, "malloc and free of as much", MUST_BE_AT_MOST, 3, run_context_copy},
         {"context_copy_10k", "ns", NULL, floor_malloc, "malloc and free of as much", MUST_BE_AT_MOST, 3, run_context_copy_many},
         {"task_memory_1m", "bytes", NULL, NULL, "a page", MUST_BE_AT_MOST, 4700, run_million_tasks},
-        {"timer_1m", "ns", NULL, floor_deadlines, "a bare heap of deadlines", MUST_BE_AT_MOST, 260, run_million_timers},
+        {"timer_1m", "ns", NULL, floor_deadlines, "the timers alone, without callbacks", MUST_BE_AT_MOST, 260, run_million_timers},
         {"debug_yield", "ns", measure_yield_debug, measure_yield, "yield without debug mode", MUST_BE_TIMES_AT_MOST, 1.3, NULL},
         {"debug_spawn_await", "ns", measure_spawn_await_debug, measure_spawn_await, "spawn_await without debug mode",
          MUST_ADD_AT_MOST, 220, NULL},
