@@ -126,7 +126,7 @@ static void abandon_tasks(struct weft_loop *loop)
                 task_abandon(loop, loop->live->task);
         loop->ready_head = NULL; /* those that were woken; the callbacks among them are dropped by loop_close */
         loop->ready_link = &loop->ready_head;
-        report_pending(loop);
+        (void)report_pending(loop);
 }
 
 int weft_loop_detach(void)

@@ -74,6 +74,7 @@ int weft_task_add_done_callback_at(const struct weft_site *site, struct weft_tas
         callback->handle->release = release_cb;
         callback->handle->shown_fn = (const void *)(uintptr_t)fn;
         callback->handle->shown_arg = arg;
+        handle_wait(task->loop, callback->handle);
         weft_handle_unref(callback->handle); /* the loop's reference is enough */
         if (task->done)
                 schedule(callback, task);

@@ -315,6 +315,7 @@ int weft_future_add_done_callback_at(const struct weft_site *site, struct weft_f
                 .link = future->callbacks_end, .future = future, .handle = handle, .fn = fn, .arg = arg};
         *future->callbacks_end = callback;
         future->callbacks_end = &callback->next;
+        handle_wait(weft__loop, handle);
         weft_handle_unref(handle); /* the loop's reference keeps it until it has released the record */
         if (future->done)
                 call_ready(callback);

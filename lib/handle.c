@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Callbacks: call_soon, call_later, call_at. A handle is referenced by its caller and, until it was called or cancelled, by
- * the loop, which knows it from loop->handles.
+ * Callbacks: call_soon, call_later, call_at. A handle is referenced by its caller and, until it was called or
+ * cancelled, by the loop, which knows it from the queue of what is ready, from its timers, or from loop->waiting.
+ *
+ * A handle runs in a copy of the context in which it was made. It holds no context for that, only the root of the
+ * variables: the copy is made when it runs.
  */
 
+#include "context-internal.h"
 #include "creation.h"
 #include "exception.h"
 #include "freed.h"
@@ -18,15 +22,18 @@ static void forget(struct weft_handle *handle)
 {
         struct weft_loop *loop = handle->loop;
 
-        if (handle->pending_link != NULL) {
-                *handle->pending_link = handle->pending_next;
-                if (handle->pending_next != NULL)
-                        handle->pending_next->pending_link = handle->pending_link;
-                handle->pending_link = NULL;
+        if (handle->waiting) {
+                *handle->wait.link = handle->wait.next;
+                if (handle->wait.next != NULL)
+                        handle->wait.next->wait.link = handle->wait.link;
+                handle->waiting = false;
+        } else if (handle->timed) {
+                timer_remove(&loop->timers, &handle->timer);
         }
-        timer_remove(&loop->timers, &handle->timer);
         if (handle->remote)
                 mail_call_ended(loop);
+        heap_unref(&loop->box->heap, handle->root);
+        handle->root = 0;
         handle->context = weft_context_unref(handle->context);
         handle->loop = NULL;
 }
@@ -46,7 +53,8 @@ struct weft_handle *weft_handle_unref(struct weft_handle *handle)
                 return NULL;
         if (handle->freed || handle->loop != NULL) {
                 handle->refs = 1; /* the loop's, which somebody has dropped; or that of one that is kept */
-                refuse(handle, handle->freed ? USED_AFTER_FREE : "A reference too many was dropped of a handle that is to be called");
+                refuse(handle, handle->freed ? USED_AFTER_FREE
+                                             : "A reference too many was dropped of a handle that is to be called");
         } else if (freed_wanted()) {
                 handle->freed = true;
                 handle->refs = 1;
@@ -66,27 +74,36 @@ static void let_go(struct weft_handle *handle)
         weft_handle_unref(handle);
 }
 
-/* The context for a handle: a copy of the current one, or the given one itself. */
+/* What it is to run in: a copy of the current context, or the given one itself. */
 static int enter_context(struct weft_loop *loop, struct weft_handle *handle, struct weft_context *given)
 {
+        struct weft_heap *heap = &loop->box->heap;
+        struct context_user *user = weft__user;
+        struct weft_context copy;
         int result;
 
-        if (given == NULL)
-                return weft_context_copy_current(&handle->context);
-        result = context_adopt(given, &loop->box->heap);
+        if (given != NULL) {
+                result = context_adopt(given, heap);
+                if (result == 0)
+                        handle->context = weft_context_ref(given);
+                return result;
+        }
+        if (__builtin_expect(user == NULL, 0))
+                user = context_current_user();
+        result = user == NULL ? -ENOMEM : context_init_copy(&copy, heap, user->context);
         if (result == 0)
-                handle->context = weft_context_ref(given);
+                handle->root = copy.root;
         return result;
 }
 
-void handle_link(struct weft_loop *loop, struct weft_handle *handle)
+void handle_wait(struct weft_loop *loop, struct weft_handle *handle)
 {
-        handle->loop = loop;
-        handle->pending_next = loop->handles;
-        handle->pending_link = &loop->handles;
-        if (loop->handles != NULL)
-                loop->handles->pending_link = &handle->pending_next;
-        loop->handles = handle;
+        handle->waiting = true;
+        handle->wait.next = loop->waiting;
+        handle->wait.link = &loop->waiting;
+        if (loop->waiting != NULL)
+                loop->waiting->wait.link = &handle->wait.next;
+        loop->waiting = handle;
 }
 
 int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context,
@@ -110,7 +127,7 @@ int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, str
         }
         handle->ready.is_handle = true;
         handle->refs = 2;
-        handle->timer.kind = TIMER_HANDLE;
+        handle->loop = loop;
         handle->site = site;
         handle->fn = fn;
         handle->arg = arg;
@@ -118,7 +135,6 @@ int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, str
         handle->shown_arg = arg;
         if (loop_debug(loop))
                 handle->creation = creation_note(loop, caller);
-        handle_link(loop, handle);
         *ret_handle = handle;
         return 0;
 }
@@ -136,7 +152,8 @@ static struct weft_handle *make(const struct weft_site *site, weft_callback_fn f
         return handle;
 }
 
-struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context)
+struct weft_handle *weft_call_soon_at(const struct weft_site *site, weft_callback_fn fn, void *arg,
+                                      struct weft_context *context)
 {
         struct weft_handle *handle = make(site, fn, arg, context, __builtin_return_address(0));
 
@@ -153,7 +170,7 @@ static struct weft_handle *call_at(const struct weft_site *site, uint64_t time_n
         if (handle == NULL)
                 return NULL;
         handle->timed = true;
-        handle->when_ns = time_ns;
+        handle->timer.kind = TIMER_HANDLE;
         if (timer_add(&handle->loop->timers, &handle->timer, time_ns) < 0) {
                 handle->refs = 1; /* the loop's alone */
                 let_go(handle);
@@ -199,7 +216,7 @@ bool weft_handle_cancelled(const struct weft_handle *handle)
 
 uint64_t weft_handle_when(const struct weft_handle *handle)
 {
-        return handle->when_ns;
+        return handle->timed ? handle->timer.deadline_ns : 0;
 }
 
 void handle_expired(struct weft_loop *loop, struct weft_handle *handle)
@@ -207,44 +224,77 @@ void handle_expired(struct weft_loop *loop, struct weft_handle *handle)
         handle_ready(loop, handle);
 }
 
-void handle_run(struct weft_loop *loop, struct weft_handle *handle)
+/* Calls it in its context. */
+static void call_in_context(struct weft_loop *loop, struct weft_handle *handle)
 {
-        struct context_user *outer = weft__user;
-        struct context_user user = {0};
-        uint64_t started_ns, took_ns;
+        struct weft_context own = {.heap = &loop->box->heap, .root = handle->root};
+        struct context_user *outer = weft__user, user = {0};
+
+        handle->root = 0; /* it is own's now */
+        if (own.root != 0)
+                own.version = context_next_version();
+        context_user_add(&user, handle->context != NULL ? handle->context : &own, NULL);
+        weft__user = &user;
+        handle->fn(handle->arg);
+        weft__user = outer;
+        context_user_remove(&user);
+        context_end(&own);
+}
+
+uint64_t handle_run(struct weft_loop *loop, struct weft_handle *handle, uint64_t started_ns)
+{
+        uint64_t ended_ns;
+        int error;
 
         if (handle->cancelled) {
                 let_go(handle);
-                return;
+                return started_ns;
         }
         handle->done = true;
         loop->running_handle = handle;
         loop->callback_error = 0;
-        context_user_add(&user, handle->context, NULL);
-        weft__user = &user;
-        started_ns = loop_now(loop);
         BB_STORE(loop->page->callback_ns, started_ns);
-        handle->fn(handle->arg);
+        call_in_context(loop, handle);
         BB_STORE(loop->page->callback_ns, 0);
-        took_ns = loop_now(loop) - started_ns;
-        weft__user = outer;
-        context_user_remove(&user);
+        ended_ns = loop_now(loop);
         loop->running_handle = NULL;
-        if (loop->callback_error < 0)
-                report_failed_handle(handle, loop->callback_error);
         loop->n_steps++;
-        if (took_ns >= loop_slow_ns(loop)) {
+        error = loop->callback_error;
+        if (error < 0)
+                report_failed_handle(handle, error);
+        if (__builtin_expect(ended_ns - started_ns >= loop_slow_ns(loop), 0)) {
                 loop->iteration.told = true;
                 if (loop_debug(loop))
-                        report_slow_handle(handle, took_ns);
+                        report_slow_handle(handle, ended_ns - started_ns);
+                error = -1;
         }
         let_go(handle);
+        return error < 0 ? loop_now(loop) : ended_ns; /* reports take time that is nobody's */
+}
+
+static void take_timed(struct timer *timer, void *arg)
+{
+        struct ready **list = arg;
+        struct weft_handle *handle = (struct weft_handle *)((char *)timer - offsetof(struct weft_handle, timer));
+
+        if (timer->kind != TIMER_HANDLE)
+                return;
+        handle->ready.next = *list;
+        *list = &handle->ready;
 }
 
 void handles_drop_all(struct weft_loop *loop)
 {
-        while (loop->handles != NULL)
-                let_go(loop->handles);
-        loop->ready_head = NULL;
-        loop->ready_link = &loop->ready_head;
+        struct ready *ready, *timed = NULL;
+
+        while ((ready = loop_pop(loop)) != NULL)
+                if (ready->is_handle)
+                        let_go((struct weft_handle *)ready);
+        while (loop->waiting != NULL)
+                let_go(loop->waiting);
+        timers_each(&loop->timers, take_timed, &timed);
+        while ((ready = timed) != NULL) {
+                timed = ready->next;
+                let_go((struct weft_handle *)ready);
+        }
 }

@@ -31,27 +31,33 @@ struct resolver;
 struct weft_process;
 struct weft_signals;
 
+/* Of 120 bytes: with malloc's own eight a block of two cache lines. What a million timers touch lies in front. */
 struct weft_handle {
         struct ready ready; /* first */
-        bool cancelled;
-        bool done;
-        bool queued; /* its turn will come: cancelled or not */
-        bool remote; /* from another thread: weft_call_soon_threadsafe */
-        bool timed;  /* call_later, call_at */
-        bool freed;  /* kept by debug mode only */
+        bool cancelled : 1;
+        bool done : 1;
+        bool queued : 1; /* its turn will come: cancelled or not */
+        bool remote : 1; /* from another thread: weft_call_soon_threadsafe */
+        bool timed : 1;  /* call_later, call_at */
+        bool waiting : 1; /* for what nobody knows but its owner: in loop->waiting */
+        bool freed : 1;  /* kept by debug mode only */
         unsigned refs;
-        struct timer timer;
+        uint32_t root; /* without a context: what it runs in a copy of, referenced */
+        union {
+                struct timer timer; /* timed */
+                struct {
+                        struct weft_handle *next, **link; /* waiting */
+                } wait;
+        };
         struct weft_loop *loop; /* NULL: the loop is closed */
         const struct weft_site *site;
         weft_callback_fn fn;
         void *arg;
         const void *shown_fn; /* what messages call it by: fn and arg, or those of a done callback */
         const void *shown_arg;
-        uint64_t when_ns; /* timed */
         void (*release)(void *arg); /* called when the loop has done with the handle, called or not; NULL: nothing to do */
+        struct weft_context *context; /* that it was given, or has brought with it from its thread */
         const struct creation *creation; /* NULL: not known */
-        struct weft_context *context;
-        struct weft_handle *pending_next, **pending_link; /* loop->handles: those not called yet */
 };
 
 /* A task's request to run something on the loop's stack, in the midst of its step. */
@@ -88,7 +94,7 @@ struct weft_loop {
         unsigned n_free_tasks, max_free_tasks;
         uint64_t n_tasks_at_trim;
         struct coroutine *live;
-        struct weft_handle *handles;
+        struct weft_handle *waiting; /* handles of done callbacks */
         struct timers timers;
 
         struct loop_call *call;
@@ -256,16 +262,18 @@ static inline int task_missing(void)
 __attribute__((cold)) int task_refuse(struct weft_loop *loop, struct weft_task *task);
 
 /* ---- handle.c ---- */
-void handle_link(struct weft_loop *loop, struct weft_handle *handle); /* one that is not called yet */
-
 /*
- * A handle of the loop, not to be called yet: handle_ready has it called. It runs in the context, or
+ * A handle of the loop, not to be called yet: handle_ready has it called. Until then the loop does not know it, unless it is timed
+ * or handle_wait has told. It runs in the context, or
  * in a copy of the current one (NULL). caller is where the user's call goes on. 0, -EPERM, -ESHUTDOWN, -ENOMEM, -EXDEV
  * (the context is another thread's).
  */
 int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, struct weft_context *context,
                const void *caller, struct weft_handle **ret_handle);
-void handle_run(struct weft_loop *loop, struct weft_handle *handle);
+void handle_wait(struct weft_loop *loop, struct weft_handle *handle);
+
+/* It begins at started_ns. Returns when it was over. */
+uint64_t handle_run(struct weft_loop *loop, struct weft_handle *handle, uint64_t started_ns);
 void handle_expired(struct weft_loop *loop, struct weft_handle *handle);
 void handles_drop_all(struct weft_loop *loop);
 
@@ -273,7 +281,7 @@ void handles_drop_all(struct weft_loop *loop);
 void fds_deinit(struct weft_loop *loop);
 
 /* ---- report.c: on the loop's stack only ---- */
-void report_pending(struct weft_loop *loop);
+bool report_pending(struct weft_loop *loop); /* whether there was anything to report */
 void report_destroyed(struct weft_loop *loop, struct weft_task *task);
 void report_never_ran(const struct weft_task *task);
 void report_leftover(struct weft_loop *loop, struct weft_task *task);

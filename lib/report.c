@@ -192,7 +192,7 @@ static void write_handle_repr(void *arg)
                  : handle->cancelled ? " cancelled"
                                      : "");
         if (handle->timed)
-                add_when(text, handle->when_ns);
+                add_when(text, handle->timer.deadline_ns);
         text_add(text, " ");
         add_callback(text, handle);
         text_add(text, " created at %s:%d>", handle->site->file, handle->site->line);
@@ -290,10 +290,11 @@ void report_iteration(const struct weft_loop *loop)
                  (unsigned long long)(loop->n_steps - loop->iteration.n_steps));
 }
 
-void report_pending(struct weft_loop *loop)
+bool report_pending(struct weft_loop *loop)
 {
-        if (loop->slow_task != NULL || loop->unretrieved != NULL)
-                loop->iteration.told = true;
+        if (__builtin_expect(loop->slow_task == NULL && loop->unretrieved == NULL, 1))
+                return false;
+        loop->iteration.told = true;
         if (loop->slow_task != NULL) {
                 struct weft_task *task = loop->slow_task;
 
@@ -309,4 +310,5 @@ void report_pending(struct weft_loop *loop)
                 task->refs = 1;
                 weft_task_unref(task);
         }
+        return true;
 }

@@ -36,8 +36,8 @@ void loop_run_callbacks(struct weft_loop *loop)
         struct ready *ready;
 
         while ((ready = loop_pop(loop)) != NULL)
-                handle_run(loop, (struct weft_handle *)ready);
-        report_pending(loop);
+                (void)handle_run(loop, (struct weft_handle *)ready, loop_now(loop));
+        (void)report_pending(loop);
 }
 
 /* The errors of what was left; nobody else will tell of them. */
@@ -47,7 +47,7 @@ static void report_rest(struct weft_loop *loop, struct weft_task **tasks, size_t
                 if (tasks[i]->result < 0 && !tasks[i]->cancelled)
                         report_leftover(loop, tasks[i]);
         weft_tasks_unref(tasks, n_tasks);
-        report_pending(loop);
+        (void)report_pending(loop);
 }
 
 void loop_begin_end(struct weft_loop *loop, const char *by)
@@ -108,7 +108,7 @@ static int run_main(struct weft_loop *loop, struct weft_task *task)
         loop->main_task = NULL;
         result = task->done ? task->result : -EINTR;
         task->retrieved = true;
-        report_pending(loop);
+        (void)report_pending(loop);
         return result;
 }
 
@@ -163,7 +163,7 @@ int weft_run_at(const struct weft_site *site, weft_coroutine_fn fn, void *arg, c
                 result = run_main(loop, task);
                 cancel_rest(loop);
                 weft_task_unref(task);
-                report_pending(loop);
+                (void)report_pending(loop);
         }
         loop_close(loop);
         return result;

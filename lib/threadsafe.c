@@ -213,7 +213,7 @@ static void deliver_call(struct weft_loop *loop, struct mail *mail, uint64_t now
         (void)now_ns;
         parcel_unpack(&call->parcel, call->context, &loop->box->heap);
         call->handle.context = call->context;
-        handle_link(loop, &call->handle);
+        call->handle.loop = loop;
         handle_ready(loop, &call->handle);
 }
 
@@ -241,7 +241,6 @@ static struct remote_call *call_new(const struct weft_site *site, weft_callback_
                 .ready.is_handle = true,
                 .remote = true,
                 .refs = 1, /* the loop's */
-                .timer.kind = TIMER_HANDLE,
                 .site = site,
                 .fn = fn,
                 .arg = arg,

@@ -31,6 +31,7 @@
 #define DIGIT_BITS 6U
 #define N_BUCKETS (1U << DIGIT_BITS)
 #define N_FEW 64U            /* so many timers stay in the heap */
+#define N_AHEAD 16U          /* timers that are fetched before they are told their places */
 #define N_SPILL 16U          /* a bucket of so few goes into the heap at once */
 #define N_KEPT_ENTRIES 1024U /* an empty bucket keeps no more memory than for so many */
 
@@ -230,8 +231,11 @@ static void scatter(struct timers *timers, struct timer_bucket *bucket, unsigned
         *bucket = (struct timer_bucket){0};
         if (from.n > N_SPILL) {
                 timers->horizon = (timers->horizon >> shift >> DIGIT_BITS << DIGIT_BITS | digit) << shift;
-                for (uint32_t i = 0; i < from.n; i++)
+                for (uint32_t i = 0; i < from.n; i++) {
+                        if (i + N_AHEAD < from.n)
+                                __builtin_prefetch(from.entries[i + N_AHEAD].timer, 1);
                         place(timers, from.entries[i]);
+                }
         } else {
                 for (uint32_t i = 0; i < from.n; i++)
                         heap_add(timers, from.entries[i]);
@@ -318,6 +322,20 @@ struct timer *timer_expire(struct timers *timers, uint64_t now_ns)
         timer = timers->heap[0].timer;
         timer_remove(timers, timer);
         return timer;
+}
+
+void timers_each(const struct timers *timers, void (*fn)(struct timer *timer, void *arg), void *arg)
+{
+        for (uint32_t i = 0; i < timers->n_heap; i++)
+                fn(timers->heap[i].timer, arg);
+        for (unsigned i = 0; i < TIMER_N_LEVELS; i++) {
+                for (unsigned k = 0; timers->levels[i] != NULL && k < N_BUCKETS; k++) {
+                        const struct timer_bucket *bucket = &timers->levels[i]->buckets[k];
+
+                        for (uint32_t e = 0; e < bucket->n; e++)
+                                fn(bucket->entries[e].timer, arg);
+                }
+        }
 }
 
 /* ---- counting ---- */

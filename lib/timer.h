@@ -43,6 +43,9 @@ void timers_deinit(struct timers *timers);
 /* The timer is not armed. 0 or -ENOMEM. */
 int timer_add(struct timers *timers, struct timer *timer, uint64_t deadline_ns);
 
+/* In no order. fn may not change anything here. */
+void timers_each(const struct timers *timers, void (*fn)(struct timer *timer, void *arg), void *arg);
+
 /* Fine for one that is not armed. */
 void timer_remove(struct timers *timers, struct timer *timer);
 
