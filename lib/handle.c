@@ -45,6 +45,14 @@ static __attribute__((cold)) void refuse(struct weft_handle *handle, const char 
                                  &(const struct weft_exception){.message = message, .error = -EBADF, .handle = handle});
 }
 
+static void handle_free(struct weft_handle *handle)
+{
+        if (handle->pooled)
+                slab_free(handle);
+        else
+                free(handle);
+}
+
 #define USED_AFTER_FREE "Handle was used after its last reference was dropped"
 
 struct weft_handle *weft_handle_unref(struct weft_handle *handle)
@@ -55,12 +63,12 @@ struct weft_handle *weft_handle_unref(struct weft_handle *handle)
                 handle->refs = 1; /* the loop's, which somebody has dropped; or that of one that is kept */
                 refuse(handle, handle->freed ? USED_AFTER_FREE
                                              : "A reference too many was dropped of a handle that is to be called");
-        } else if (freed_wanted()) {
+        } else if (freed_wanted() && !handle->pooled) {
                 handle->freed = true;
                 handle->refs = 1;
                 freed_keep(handle);
         } else {
-                free(handle);
+                handle_free(handle);
         }
         return NULL;
 }
@@ -111,29 +119,34 @@ int handle_new(const struct weft_site *site, weft_callback_fn fn, void *arg, str
 {
         struct weft_loop *loop = weft__loop;
         struct weft_handle *handle;
+        bool debug;
         int result;
 
         if (loop == NULL)
                 return loop_missing();
         if (loop->closing)
                 return loop_refuse(loop, -ESHUTDOWN, "Event loop is closed");
-        handle = calloc(1, sizeof(*handle));
+        debug = loop_debug(loop); /* what is to be kept for those who use it after free cannot be of the pool */
+        handle = debug ? malloc(sizeof(*handle)) : slab_alloc(&loop->handles);
         if (handle == NULL)
                 return -ENOMEM;
+        *handle = (struct weft_handle){
+                .ready.is_handle = true,
+                .pooled = !debug,
+                .refs = 2,
+                .loop = loop,
+                .site = site,
+                .fn = fn,
+                .arg = arg,
+                .shown_fn = (const void *)(uintptr_t)fn,
+                .shown_arg = arg,
+        };
         result = enter_context(loop, handle, context);
         if (result < 0) {
-                free(handle);
+                handle_free(handle);
                 return result;
         }
-        handle->ready.is_handle = true;
-        handle->refs = 2;
-        handle->loop = loop;
-        handle->site = site;
-        handle->fn = fn;
-        handle->arg = arg;
-        handle->shown_fn = (const void *)(uintptr_t)fn;
-        handle->shown_arg = arg;
-        if (loop_debug(loop))
+        if (debug)
                 handle->creation = creation_note(loop, caller);
         *ret_handle = handle;
         return 0;

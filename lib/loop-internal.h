@@ -10,6 +10,7 @@
 #include "box.h"
 #include "clock.h"
 #include "task-internal.h"
+#include "slab.h"
 #include "timer.h"
 
 #include <weft/debug.h>
@@ -31,9 +32,15 @@ struct resolver;
 struct weft_process;
 struct weft_signals;
 
-/* Of 120 bytes: with malloc's own eight a block of two cache lines. What a million timers touch lies in front. */
+/* Two cache lines at the most. */
 struct weft_handle {
         struct ready ready; /* first */
+        union {
+                struct timer timer; /* timed */
+                struct {
+                        struct weft_handle *next, **link; /* waiting */
+                } wait;
+        };
         bool cancelled : 1;
         bool done : 1;
         bool queued : 1; /* its turn will come: cancelled or not */
@@ -41,14 +48,9 @@ struct weft_handle {
         bool timed : 1;  /* call_later, call_at */
         bool waiting : 1; /* for what nobody knows but its owner: in loop->waiting */
         bool freed : 1;  /* kept by debug mode only */
+        bool pooled : 1; /* of loop->handles, not of malloc */
         unsigned refs;
         uint32_t root; /* without a context: what it runs in a copy of, referenced */
-        union {
-                struct timer timer; /* timed */
-                struct {
-                        struct weft_handle *next, **link; /* waiting */
-                } wait;
-        };
         struct weft_loop *loop; /* NULL: the loop is closed */
         const struct weft_site *site;
         weft_callback_fn fn;
@@ -59,6 +61,10 @@ struct weft_handle {
         struct weft_context *context; /* that it was given, or has brought with it from its thread */
         const struct creation *creation; /* NULL: not known */
 };
+
+#define HANDLE_BYTES 128U
+
+_Static_assert(sizeof(struct weft_handle) <= HANDLE_BYTES, "of two cache lines");
 
 /* A task's request to run something on the loop's stack, in the midst of its step. */
 struct loop_call {
@@ -94,6 +100,7 @@ struct weft_loop {
         unsigned n_free_tasks, max_free_tasks;
         uint64_t n_tasks_at_trim;
         struct coroutine *live;
+        struct slab handles;
         struct weft_handle *waiting; /* handles of done callbacks */
         struct timers timers;
 

@@ -193,6 +193,7 @@ static void housekeep(struct weft_loop *loop, uint64_t now_ns)
         loop->housekeeping_due_ns = now_ns + HOUSEKEEPING_INTERVAL_NS;
         loop->trimming = true;
         tasks_trim_kept(loop);
+        slab_trim(&loop->handles);
         clock_tie(&loop->clock);
         seq_begin(&page->anchor_seq);
         BB_STORE(page->anchor_mono_ns, clock_gettime_ns(CLOCK_MONOTONIC));
@@ -472,6 +473,7 @@ int loop_new(const struct weft_run_options *options, struct event_base *base, st
 
         if (loop == NULL)
                 return -ENOMEM;
+        loop->handles.block_bytes = HANDLE_BYTES;
         loop->command_fd = -1;
         loop->ready_link = &loop->ready_head;
         loop->own_slow_ns = options->slow_ns ? options->slow_ns : SLOW_DEFAULT_NS;
@@ -516,6 +518,7 @@ struct weft_loop *loop_free(struct weft_loop *loop)
         if (loop->base != NULL && !loop->attached)
                 event_base_free(loop->base);
         timers_deinit(&loop->timers);
+        slab_deinit(&loop->handles);
         fiber_deinit(&loop->dead_fiber);
         fiber_deinit(&loop->fiber);
         stack_pool_free(loop->stacks);

@@ -105,7 +105,7 @@ static int calls_back(void *arg)
 static void callbacks_survive(void **state)
 {
         (void)state;
-        assert_true(alloc_survives(calls_back, 4));
+        assert_true(alloc_survives(calls_back, 2));
 }
 
 /* ---- waits for several, files, signals, tasks with names ---- */
