@@ -110,22 +110,44 @@ int weft_loop_shutdown(weft_callback_fn done, void *arg)
         return 0;
 }
 
+/* Takes all out of the queue, and returns what are callbacks. */
+static struct ready *take_callbacks(struct weft_loop *loop)
+{
+        struct ready *ready, *callbacks = NULL, **end = &callbacks;
+
+        while ((ready = loop_pop(loop)) != NULL) {
+                if (!ready->is_handle)
+                        continue;
+                ready->next = NULL;
+                *end = ready;
+                end = &ready->next;
+        }
+        return callbacks;
+}
+
 /*
  * Functions in threads lie on the stacks of tasks, and so do waiters of descriptors and processes: those come first, while
- * there are tasks that they can wake in vain.
+ * there are tasks that they can wake in vain. Callbacks stay, for loop_close to drop.
  */
 static void abandon_tasks(struct weft_loop *loop)
 {
+        struct ready *callbacks;
+
         for (struct coroutine *co = loop->live; co != NULL; co = co->live_next)
                 report_destroyed(loop, co->task);
         loop->executor = executor_free(loop->executor);
         processes_end(loop);
         resolver_end(loop);
         fds_deinit(loop);
+        callbacks = take_callbacks(loop);
         while (loop->live != NULL)
                 task_abandon(loop, loop->live->task);
-        loop->ready_head = NULL; /* those that were woken; the callbacks among them are dropped by loop_close */
-        loop->ready_link = &loop->ready_head;
+        while (callbacks != NULL) {
+                struct ready *next = callbacks->next;
+
+                loop_queue(loop, callbacks);
+                callbacks = next;
+        }
         (void)report_pending(loop);
 }
 

@@ -491,6 +491,44 @@ static void done_cb(struct weft_task *task, void *arg)
 
 static struct test_log closed_log;
 
+static void never_cb(void *arg)
+{
+        (void)arg;
+        n_calls++;
+}
+
+/* The loop has let go of it. */
+static void check_dropped(struct weft_handle *handle)
+{
+        assert_null(handle->loop);
+        assert_int_equal(handle->refs, 1);
+        weft_handle_unref(handle);
+}
+
+static void callbacks_under_which_the_loop_is_closed_are_dropped(void **state)
+{
+        struct weft_handle *soon, *later, *far[200];
+        struct weft_task *task;
+
+        (void)state;
+        n_calls = 0;
+        task = weft_spawn(waits_for_ever, "x");
+        assert_int_equal(weft_task_add_done_callback(task, done_cb, NULL, NULL), 0);
+        soon = weft_call_soon(never_cb, NULL);
+        later = weft_call_later(1, never_cb, NULL);
+        for (size_t i = 0; i < 200; i++)
+                far[i] = weft_call_later(WEFT_SECONDS(i), never_cb, NULL);
+        weft_log_set_level((enum weft_log_level)100);
+        assert_int_equal(weft_loop_detach(), 0);
+        weft_log_set_level(WEFT_LOG_WARNING);
+        check_dropped(soon);
+        check_dropped(later);
+        for (size_t i = 0; i < 200; i++)
+                check_dropped(far[i]);
+        weft_task_unref(task);
+        assert_int_equal(n_calls, 0);
+}
+
 static void tasks_under_which_the_loop_is_closed_are_reported_and_end_as_cancelled(void **state)
 {
         struct weft_task *tasks[6];
@@ -541,6 +579,7 @@ int main(void)
                 TEST(tasks_that_never_wait_do_not_starve_the_programs_events),
                 TEST(events_that_come_all_the_time_do_not_starve_the_tasks),
                 TEST(a_base_whose_tasks_all_wait_sleeps),
+                TEST(callbacks_under_which_the_loop_is_closed_are_dropped),
                 TEST(shutdown_cancels_runs_to_the_end_and_tells_where_the_program_may_detach),
                 TEST(shutdown_without_a_task_tells_too),
                 TEST(what_is_not_to_be_done_is_refused),
