@@ -77,6 +77,8 @@ struct weft_loop {
         /* What every step needs. */
         struct weft_task *current;
         struct ready *ready_head, **ready_link;
+        const struct ready *ahead; /* what was fetched into the caches last: n_ahead pops from being popped itself; 0: nobody */
+        unsigned n_ahead;
         uint64_t n_steps;     /* of tasks and callbacks */
         uint64_t loop_due_ns; /* a step that ends at or after this goes back to the loop; 0: the next one does */
         struct weft_clock clock;
@@ -194,6 +196,7 @@ static inline struct ready *loop_pop(struct weft_loop *loop)
         struct ready *ready = loop->ready_head;
 
         if (ready != NULL) {
+                loop->n_ahead -= loop->n_ahead > 0;
                 loop->ready_head = ready->next;
                 if (loop->ready_head == NULL)
                         loop->ready_link = &loop->ready_head;

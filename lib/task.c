@@ -3,11 +3,12 @@
  * The life of a task: steps, suspension, end. How it begins is spawn.c's.
  *
  * Accounting: since_ns in the slot is when the task's present state began; whoever ends the state adds the time since
- * then to busy, scheduled or idle. One reading of the clock ends one step and begins the next, so that the three add up to the
- * wall time exactly. A slot changes inside its sequence counter only.
+ * then to busy, scheduled or idle. One reading of the clock ends one step and begins the next, so that the three add up
+ * to the wall time exactly. A slot changes inside its sequence counter only.
  *
  * Ownership: the handle is referenced by the loop while the task lives. Slot, stack and coroutine are given back in
- * finish(), on the very stack that is given back: nothing may be called between that and the last switch that could spawn.
+ * finish(), on the very stack that is given back: nothing may be called between that and the last switch that could
+ * spawn.
  */
 
 #include "log.h"
@@ -20,13 +21,15 @@
 #include <string.h>
 
 #define DELAY_MIN_NS 1000000U
+#define N_AHEAD 12U
 #define N_DELAYED_MAX 10000U /* that are counted */
 
 _Thread_local struct weft_loop *weft__loop __attribute__((tls_model("initial-exec")));
 
 /* ---- steps ---- */
 
-static inline __attribute__((always_inline)) void step_begin(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns)
+static inline __attribute__((always_inline)) void step_begin(struct weft_loop *loop, struct weft_task *task,
+                                                             uint64_t now_ns)
 {
         struct bb_slot *slot = task->slot;
         uint64_t odd = seq_begin(&slot->seq);
@@ -47,10 +50,11 @@ static inline __attribute__((always_inline)) void step_begin(struct weft_loop *l
 }
 
 /*
- * Who had to wait for a slow step's end: timers that expired in it and tasks that got ready, or were, since a millisecond or more. Descriptors
- * are not asked: the next poll will be the first to know.
+ * Who had to wait for a slow step's end: timers that expired in it and tasks that got ready, or were, since a
+ * millisecond or more. Descriptors are not asked: the next poll will be the first to know.
  */
-static void count_delayed(struct weft_loop *loop, const struct weft_task *self, uint64_t now_ns, struct bb_slow_step_record *step)
+static void count_delayed(struct weft_loop *loop, const struct weft_task *self, uint64_t now_ns,
+                          struct bb_slow_step_record *step)
 {
         uint64_t until_ns = now_ns - DELAY_MIN_NS, first_ns = now_ns;
         uint32_t n = timers_count_until(&loop->timers, until_ns, N_DELAYED_MAX, &first_ns);
@@ -68,8 +72,10 @@ static void count_delayed(struct weft_loop *loop, const struct weft_task *self, 
         step->lag_ns = n == 0 ? 0 : first_ns < step->started_ns ? step->took_ns : now_ns - first_ns;
 }
 
-/* A step over the threshold: to the history always, to the log in debug mode; that on the loop's stack, right after it. */
-static void __attribute__((noinline, cold)) step_was_slow(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns, uint64_t took_ns)
+/* A step over the threshold: to the history always, to the log in debug mode; that on the loop's stack, right after it.
+ */
+static void __attribute__((noinline, cold))
+step_was_slow(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns, uint64_t took_ns)
 {
         struct bb_record *record = box_record(loop->box, now_ns);
 
@@ -112,16 +118,13 @@ static inline void step_ended(struct weft_loop *loop, struct weft_task *task, ui
                 step_was_slow(loop, task, now_ns, took_ns);
 }
 
-/*
- * With many tasks each next one is cold in the caches: fetches what the first step of the last but one needs, while two others run.
- * (Its handle was fetched by the one before.)
- */
+/* Fetches what a task's step needs. Its handle was fetched by the one before it. */
 static inline __attribute__((always_inline)) void fetch_soon(const struct ready *ready)
 {
         const struct weft_task *task = (const struct weft_task *)ready;
         const char *co, *slot;
 
-        if (ready == NULL || ready->is_handle)
+        if (ready->is_handle)
                 return;
         co = (const char *)task->co;
         slot = (const char *)task->slot;
@@ -139,6 +142,22 @@ static inline __attribute__((always_inline)) void fetch_soon(const struct ready 
         }
 }
 
+/*
+ * With many tasks each next one is cold in the caches, and its pages in those of the page tables: so they are fetched
+ * some steps before. Whoever is in the queue leaves it by loop_pop alone, so `ahead` is in it as long as n_ahead says
+ * so.
+ */
+static inline __attribute__((always_inline)) void look_ahead(struct weft_loop *loop)
+{
+        if (loop->n_ahead == 0)
+                loop->ahead = loop->ready_head;
+        for (unsigned i = 0; i < 2 && loop->n_ahead < N_AHEAD && loop->ahead->next != NULL; i++) {
+                loop->ahead = loop->ahead->next;
+                loop->n_ahead++;
+                fetch_soon(loop->ahead);
+        }
+}
+
 /* The next task to go straight to, its step begun; NULL: the loop is needed. */
 static inline __attribute__((always_inline)) struct weft_task *next_task(struct weft_loop *loop, uint64_t now_ns)
 {
@@ -148,8 +167,8 @@ static inline __attribute__((always_inline)) struct weft_task *next_task(struct 
         if (ready == NULL || ready->is_handle || now_ns >= loop->loop_due_ns)
                 return NULL;
         task = (struct weft_task *)loop_pop(loop);
-        if (task->ready.next != NULL)
-                fetch_soon(task->ready.next->next);
+        if (task->ready.next != NULL && task->ready.next->next != NULL)
+                look_ahead(loop);
         step_begin(loop, task, now_ns);
         return task;
 }
@@ -160,7 +179,8 @@ static inline void leave_for_loop(struct weft_loop *loop)
         BB_STORE(loop->page->current, 0);
 }
 
-static inline __attribute__((always_inline)) void switch_away(struct weft_loop *loop, struct coroutine *co, uint64_t now_ns)
+static inline __attribute__((always_inline)) void switch_away(struct weft_loop *loop, struct coroutine *co,
+                                                              uint64_t now_ns)
 {
         struct weft_task *next = next_task(loop, now_ns);
         struct fiber *to = &loop->fiber;
@@ -308,8 +328,8 @@ int weft_sleep(uint64_t ns)
 }
 
 /*
- * The creator's step ends here, and its next one begins when the task suspends or ends: the creator stands first in the queue,
- * so that nobody runs between. From a callback the task's step is nested in the callback.
+ * The creator's step ends here, and its next one begins when the task suspends or ends: the creator stands first in the
+ * queue, so that nobody runs between. From a callback the task's step is nested in the callback.
  */
 void task_start_eagerly(struct weft_loop *loop, struct weft_task *task)
 {
@@ -401,7 +421,8 @@ static inline void count_end(struct weft_loop *loop, const struct bb_slot *slot,
 {
         uint64_t *count = &loop->page->finished + (end->outcome - BB_OUTCOME_FINISHED);
 
-        box_count(loop->box, slot->coro, end->outcome, slot->steps, end->longest_step_ns, end->busy_ns, slot->scheduled_ns, slot->idle_ns);
+        box_count(loop->box, slot->coro, end->outcome, slot->steps, end->longest_step_ns, end->busy_ns,
+                  slot->scheduled_ns, slot->idle_ns);
         BB_STORE(*count, *count + 1);
         BB_STORE(loop->page->live, loop->page->live - 1);
 }
@@ -514,7 +535,8 @@ void task_abandon(struct weft_loop *loop, struct weft_task *task)
         stack_put(loop->stacks, stack);
 }
 
-/* It returned with a cancel not heard yet, which counts before a result (as in asyncio), or inside of timeout scopes. */
+/* It returned with a cancel not heard yet, which counts before a result (as in asyncio), or inside of timeout scopes.
+ */
 static int __attribute__((noinline, cold)) end_untidily(struct weft_loop *loop, struct coroutine *co, int result)
 {
         if (co->scopes != NULL)
