@@ -13,11 +13,11 @@
 #include "events.h"
 #include "message.h"
 #include "reader.h"
+#include "thread.h"
 #include "unwinder.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,26 +242,6 @@ void deadlocks_attach(struct deadlocks *deadlocks, const char *box_name, const s
 
 /* ---- coming and going ---- */
 
-static int start(struct deadlocks *deadlocks)
-{
-        sigset_t blocked, previous;
-        int r;
-
-        /* Signals are the main thread's, but for those that a fault of this thread raises. */
-        sigfillset(&blocked);
-        sigdelset(&blocked, SIGBUS);
-        sigdelset(&blocked, SIGSEGV);
-        sigdelset(&blocked, SIGFPE);
-        sigdelset(&blocked, SIGILL);
-        sigdelset(&blocked, SIGABRT);
-        sigdelset(&blocked, SIGTRAP);
-        pthread_sigmask(SIG_SETMASK, &blocked, &previous);
-        r = -pthread_create(&deadlocks->thread, NULL, thread_main, deadlocks);
-        pthread_sigmask(SIG_SETMASK, &previous, NULL);
-        deadlocks->started = r == 0;
-        return r;
-}
-
 int deadlocks_new(const struct deadlocks_options *options, struct deadlocks **ret_deadlocks)
 {
         struct deadlocks *deadlocks = calloc(1, sizeof(*deadlocks));
@@ -278,11 +258,12 @@ int deadlocks_new(const struct deadlocks_options *options, struct deadlocks **re
         pthread_condattr_destroy(&attributes);
         r = unwinder_new(&deadlocks->unwinder);
         if (r == 0)
-                r = start(deadlocks);
+                r = thread_start(&deadlocks->thread, thread_main, deadlocks);
         if (r < 0) {
                 deadlocks_free(deadlocks);
                 return r;
         }
+        deadlocks->started = true;
         *ret_deadlocks = deadlocks;
         return 0;
 }

@@ -9,10 +9,10 @@
 
 #include "clock.h"
 #include "log.h"
+#include "thread.h"
 #include "unwinder.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,22 +269,11 @@ void recorder_on_slow(struct recorder *recorder, void (*fn)(const struct recorde
 
 int recorder_start(struct recorder *recorder)
 {
-        sigset_t blocked, previous;
         int r;
 
-        /* Signals are the main thread's, but for those that a fault of this thread raises. */
-        sigfillset(&blocked);
-        sigdelset(&blocked, SIGBUS);
-        sigdelset(&blocked, SIGSEGV);
-        sigdelset(&blocked, SIGFPE);
-        sigdelset(&blocked, SIGILL);
-        sigdelset(&blocked, SIGABRT);
-        sigdelset(&blocked, SIGTRAP);
         recorder->started_ns = clock_gettime_ns(CLOCK_MONOTONIC);
         recorder->lost_due_ns = recorder->started_ns + LOST_NS;
-        pthread_sigmask(SIG_SETMASK, &blocked, &previous);
-        r = -pthread_create(&recorder->thread, NULL, recorder_thread, recorder);
-        pthread_sigmask(SIG_SETMASK, &previous, NULL);
+        r = thread_start(&recorder->thread, recorder_thread, recorder);
         recorder->started = r == 0;
         return r;
 }

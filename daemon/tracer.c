@@ -13,11 +13,11 @@
 
 #include "clock.h"
 #include "message.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <event2/event.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -240,26 +240,6 @@ int tracer_read_thread(struct tracer *tracer, const struct unwinder_thread *thre
 
 /* ---- begin and end ---- */
 
-static int start_thread(struct tracer *tracer)
-{
-        sigset_t all, before;
-        int r;
-
-        /* Signals are the loop's, but for faults: the reader's guard wants those where they happen. */
-        (void)sigfillset(&all);
-        (void)sigdelset(&all, SIGBUS);
-        (void)sigdelset(&all, SIGSEGV);
-        (void)sigdelset(&all, SIGFPE);
-        (void)sigdelset(&all, SIGILL);
-        (void)sigdelset(&all, SIGABRT);
-        (void)sigdelset(&all, SIGTRAP);
-        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-        r = pthread_create(&tracer->thread, NULL, tracer_run, tracer);
-        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-        tracer->started = r == 0;
-        return -r;
-}
-
 int tracer_new(struct event_base *base, struct tracer **ret_tracer)
 {
         struct tracer *tracer = calloc(1, sizeof(*tracer));
@@ -278,12 +258,13 @@ int tracer_new(struct event_base *base, struct tracer **ret_tracer)
                 tracer->event = event_new(base, tracer->fd, EV_READ | EV_PERSIST, ready_cb, tracer);
                 tracer->late_event = event_new(base, -1, EV_PERSIST, late_cb, tracer);
                 if (tracer->event != NULL && tracer->late_event != NULL && event_add(tracer->event, NULL) == 0)
-                        r = start_thread(tracer);
+                        r = thread_start(&tracer->thread, tracer_run, tracer);
         }
         if (r < 0) {
                 tracer_free(tracer);
                 return r;
         }
+        tracer->started = true;
         *ret_tracer = tracer;
         return 0;
 }
