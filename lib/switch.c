@@ -63,6 +63,11 @@ __asm__(FIBER_START_ASSEMBLY);
 
 _Thread_local uint64_t fiber__control __attribute__((tls_model("initial-exec"))) = FIBER_CONTROL_DEFAULT;
 
+#else
+
+/* What makecontext has put below an entry, as each entry finds it: threads write the same value. */
+uintptr_t fiber__start;
+
 #endif
 
 /* ---- with something to keep beside the stack ---- */
@@ -202,7 +207,7 @@ void fiber_deinit(struct fiber *fiber)
         free(machine);
 }
 
-UNINSTRUMENTED void fiber_entered(void)
+UNINSTRUMENTED void fiber_annotate_entry(void)
 {
         annotate_arrive(NULL);
 }
@@ -271,8 +276,7 @@ bool fiber_is_start(uintptr_t pc)
 #if FIBER_LAYOUT != FIBER_LAYOUT_NONE
         return pc == (uintptr_t)weft_fiber_start || pc == (uintptr_t)weft_fiber_end;
 #else
-        (void)pc;
-        return false;
+        return pc == __atomic_load_n(&fiber__start, __ATOMIC_RELAXED);
 #endif
 }
 

@@ -108,8 +108,20 @@ int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void));
 /* Frees what init made; the fiber is not running. */
 void fiber_deinit(struct fiber *fiber);
 
-/* Must be the first thing that entry does (sanitizers). */
-void fiber_entered(void);
+void fiber_annotate_entry(void);
+#if FIBER_LAYOUT == FIBER_LAYOUT_NONE
+extern uintptr_t fiber__start __attribute__((visibility("hidden")));
+#endif
+
+/* Must be the first thing that entry does (sanitizers; ucontext: what entry would return to is where fibers start). */
+static inline __attribute__((always_inline)) void fiber_entered(void)
+{
+#if FIBER_LAYOUT == FIBER_LAYOUT_NONE
+        __atomic_store_n(&fiber__start, (uintptr_t)__builtin_extract_return_addr(__builtin_return_address(0)),
+                         __ATOMIC_RELAXED);
+#endif
+        fiber_annotate_entry();
+}
 
 /* Suspends from (the running one) and goes on with to. */
 void fiber_switch(struct fiber *from, struct fiber *to);
