@@ -9,8 +9,13 @@
 
 #include "coro-test.h"
 
+#include "switch.h"
+
 #include <stdlib.h>
 #include <string.h>
+
+/* How a coroutine says where it is: by its function only, where the switch leaves no trace (ucontext). */
+#define RUNNING_AT (FIBER_LAYOUT != FIBER_LAYOUT_NONE ? "running at " : "running, defined at ")
 
 static struct test_log logged;
 

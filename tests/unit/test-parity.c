@@ -368,9 +368,10 @@ static void task_was_destroyed_but_it_is_pending(void **state)
         weft_log_set_function(NULL, NULL);
         event_base_free(base);
         assert_logged("40 Task was destroyed but it is pending!\n"
-                      "task: <Task pending name='Task-1' coro=<waits() running at %s:%d> created at %s:%d>\n"
+                      "task: <Task pending name='Task-1' coro=<waits() %s%s:%d> created at %s:%d>\n"
                       "source_traceback: Object created at (most recent call %s",
-                      __FILE__, waits_line + 2, __FILE__, spawn_line, logged_from("last):\n"));
+                      RUNNING_AT, __FILE__, FIBER_LAYOUT != FIBER_LAYOUT_NONE ? waits_line + 2 : waits_line, __FILE__,
+                      spawn_line, logged_from("last):\n"));
         assert_true(count_logged(", in task_was_destroyed_but_it_is_pending\n") == 1);
 }
 
