@@ -689,7 +689,7 @@ static void a_sigbus_that_somebody_sends_goes_to_the_handler_of_before(void **st
         child = fork();
         assert_true(child >= 0);
         if (child == 0) {
-                execl("/proc/self/exe", "test-reader", "sigbus", f->box->directory, f->box->name, (char *)NULL);
+                execl(own_path(), "test-reader", "sigbus", f->box->directory, f->box->name, (char *)NULL);
                 _exit(9);
         }
         assert_int_equal(waitpid(child, &status, 0), child);

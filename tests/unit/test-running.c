@@ -413,12 +413,12 @@ static void assert_prints(const char *command, const char *expected)
 
 static void without_libdw_a_task_says_where_its_function_is(void **state)
 {
-        char exe[PATH_MAX] = "", command[PATH_MAX + 64], expected[128];
+        const char *exe = own_path();
+        char command[PATH_MAX + 64], expected[128];
 
         (void)state;
         if (emulated())
                 skip();
-        assert_true(readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0);
         (void)snprintf(command, sizeof(command), "exec '%s' --without-libdw", exe);
         (void)snprintf(expected, sizeof(expected), "coro=<nests() running, defined at %s+0x",
                        program_invocation_short_name);
@@ -427,12 +427,12 @@ static void without_libdw_a_task_says_where_its_function_is(void **state)
 
 static void a_stripped_program_says_the_address_of_the_functions_own_frame(void **state)
 {
-        char directory[] = "/tmp/test-running.XXXXXX", exe[PATH_MAX] = "", command[2 * PATH_MAX + 128];
+        char directory[] = "/tmp/test-running.XXXXXX", command[2 * PATH_MAX + 128];
+        const char *exe = own_path();
 
         (void)state;
         if (emulated())
                 skip();
-        assert_true(readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0);
         assert_non_null(mkdtemp(directory));
         (void)snprintf(command, sizeof(command), "strip -g -o %s/a '%s' && strip -o %s/b '%s'", directory, exe,
                        directory, exe);

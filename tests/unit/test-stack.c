@@ -60,7 +60,7 @@ static size_t slot_bytes(struct stack stack)
 static int signal_of_write(char *address)
 {
         int status;
-        pid_t pid = fork();
+        pid_t pid = fork_without_leak_check();
 
         if (pid == 0) {
                 struct rlimit none = {0, 0};
@@ -479,7 +479,7 @@ static int with_address_space(size_t extra_bytes)
 static int in_a_child_with_address_space(size_t extra_bytes)
 {
         int status;
-        pid_t pid = fork();
+        pid_t pid = fork_without_leak_check();
 
         if (pid == 0)
                 _exit(with_address_space(extra_bytes));
