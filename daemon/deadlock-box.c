@@ -79,9 +79,16 @@ struct deadlock_box *deadlock_box_free(struct deadlock_box *box)
         return NULL;
 }
 
-static uint64_t next_look(uint64_t began_ns)
+static uint64_t cpu_ns(void)
 {
-        uint64_t now_ns = clock_gettime_ns(CLOCK_MONOTONIC), pause_ns = (now_ns - began_ns) * PACE;
+        return clock_gettime_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* After a look that began at now_ns, when this thread had used began_cpu_ns: time in which others had the CPU is not
+ * the look's. */
+static uint64_t next_look(uint64_t now_ns, uint64_t began_cpu_ns)
+{
+        uint64_t pause_ns = (cpu_ns() - began_cpu_ns) * PACE;
 
         return now_ns + (pause_ns > DEADLOCK_POLL_NS ? pause_ns : DEADLOCK_CONFIRM_NS / 2);
 }
@@ -236,6 +243,7 @@ static const struct seen *broken_at(struct deadlock_box *box, const struct circl
 
 static void check_active(struct deadlock_box *box, uint64_t now_ns, const struct deadlock_sink *sink)
 {
+        uint64_t began_cpu_ns = cpu_ns();
         struct circle *circle, *next;
         struct bb_slot slot;
 
@@ -249,6 +257,7 @@ static void check_active(struct deadlock_box *box, uint64_t now_ns, const struct
                 sink->broken(box, circle, seen->number, &slot, now_ns,
                              sink->arg); /* takes it out of the list, and frees it */
         }
+        box->next_check_ns = next_look(now_ns, began_cpu_ns);
 }
 
 void deadlock_box_give_up(struct deadlock_box *box, uint64_t now_ns, const struct deadlock_sink *sink)
@@ -291,6 +300,7 @@ static bool is_dead(struct deadlock_box *box, uint64_t now_ns)
 
 int deadlock_box_poll(struct deadlock_box *box, uint64_t now_ns, const struct deadlock_sink *sink)
 {
+        uint64_t began_cpu_ns;
         struct bb_loop loop;
         int r = reader_loop(box->reader, &loop);
 
@@ -303,15 +313,13 @@ int deadlock_box_poll(struct deadlock_box *box, uint64_t now_ns, const struct de
         confirm(box, now_ns, sink);
         if (deadlock_box_is_still(box) && is_unchanged(box, &loop))
                 return 0;
-        if (box->active != NULL && now_ns >= box->next_check_ns) {
+        if (box->active != NULL && now_ns >= box->next_check_ns)
                 check_active(box, now_ns, sink);
-                box->next_check_ns = next_look(now_ns);
-        }
         if (now_ns < box->next_pass_ns)
                 return 0;
         note_stillness(box, &loop);
-        now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
+        began_cpu_ns = cpu_ns();
         r = pass(box, loop.n_slots_used);
-        box->next_pass_ns = next_look(now_ns);
+        box->next_pass_ns = next_look(now_ns, began_cpu_ns);
         return r == -ENOMEM ? 0 : r; /* the next one may have it */
 }

@@ -22,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STACKS_NS 30000000U /* the stacks of one deadlock may take so long: it is told of in any case */
+#define STACKS_NS 500000000U /* the stacks of one deadlock may take so long: it is told of in any case */
 
 struct attached {
         struct attached *next;
@@ -95,14 +95,15 @@ static void broken(struct deadlock_box *box, const struct circle *circle, uint64
         struct circle **link = &box->active, *found;
         char *text = deadlock_broken_text(box, circle, number, slot, now_ns);
 
-        tell(deadlocks, box, circle->seen[0].number, NULL, text, NULL);
-        free(text);
+        /* Who hears of its end must not find it standing. */
         pthread_mutex_lock(&deadlocks->lock);
         while (*link != circle)
                 link = &(*link)->next;
         found = *link;
         *link = found->next;
         pthread_mutex_unlock(&deadlocks->lock);
+        tell(deadlocks, box, found->seen[0].number, NULL, text, NULL);
+        free(text);
         free(found->text);
         free(found);
 }

@@ -2,15 +2,15 @@
 /*
  * A workload of tasks that wait for each other, for the tests of the deadlock alarm and of the tree:
  *
- *      circles three SECONDS       three tasks in a ring of mutexes, broken by a timeout scope around one of the waits
- *      circles group               a child awaits its group's parent
- *      circles gather              one of the gathered awaits the gatherer
- *      circles many N              N tasks want one mutex, whose holder awaits the last of them
+ *      circles three               three tasks in a ring of mutexes; at SIGUSR1 the timeout scope around one of the
+ * waits ends circles group               a child awaits its group's parent circles gather              one of the
+ * gathered awaits the gatherer circles many N              N tasks want one mutex, whose holder awaits the last of them
  *      circles tree                one of everything, and no circle
  */
 
 #include <weft/weft.h>
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,7 @@
 static struct weft_mutex ring[N_RING] = {WEFT_MUTEX_INIT, WEFT_MUTEX_INIT, WEFT_MUTEX_INIT};
 static struct weft_mutex mutex = WEFT_MUTEX_INIT;
 static struct weft_task *other;
-static uint64_t limit_ns;
+static struct weft_timeout limit = WEFT_TIMEOUT_INIT;
 
 static int sleeps(void *arg)
 {
@@ -33,11 +33,12 @@ static int sleeps(void *arg)
 
 static int lock_next(unsigned i)
 {
-        struct weft_timeout timeout = WEFT_TIMEOUT_INIT;
-        int result = weft_timeout_begin(&timeout, i == 0 ? limit_ns : 0);
+        int result = i == 0 ? weft_timeout_begin(&limit, 0) : 0;
 
         if (result == 0)
-                result = weft_timeout_end(&timeout, weft_mutex_lock(&ring[(i + 1) % N_RING]));
+                result = weft_mutex_lock(&ring[(i + 1) % N_RING]);
+        if (i == 0)
+                result = weft_timeout_end(&limit, result);
         if (result == 0)
                 (void)weft_mutex_unlock(&ring[(i + 1) % N_RING]);
         return result;
@@ -63,6 +64,10 @@ static int three(void)
 
         for (uintptr_t i = 0; i < N_RING && result == 0; i++)
                 result = weft_group_spawn(group, philosopher, (void *)i);
+        if (result == 0)
+                result = weft_wait_signal(SIGUSR1, 0);
+        if (result >= 0)
+                result = weft_timeout_reschedule(&limit, weft_time());
         return weft_group_end(group, result);
 }
 
@@ -131,7 +136,8 @@ static int in_thread(void *arg)
         char buffer[16];
 
         (void)line;
-        return fgets(buffer, sizeof(buffer), stdin) == NULL ? 0 : 1; /* until stdin ends: it is /dev/null, or a test's */
+        return fgets(buffer, sizeof(buffer), stdin) == NULL ? 0
+                                                            : 1; /* until stdin ends: it is /dev/null, or a test's */
 }
 
 static int runs_in_thread(void *arg)
@@ -177,10 +183,8 @@ static int main_coro(void *arg)
 {
         char **argv = arg;
 
-        if (strcmp(argv[1], "three") == 0) {
-                limit_ns = WEFT_SECONDS(strtoull(argv[2], NULL, 10));
+        if (strcmp(argv[1], "three") == 0)
                 return three();
-        }
         if (strcmp(argv[1], "many") == 0)
                 return many((unsigned)strtoul(argv[2], NULL, 10));
         if (strcmp(argv[1], "tree") == 0)
@@ -194,8 +198,8 @@ static int main_coro(void *arg)
 
 int main(int argc, char **argv)
 {
-        if (argc < 2 || ((strcmp(argv[1], "three") == 0 || strcmp(argv[1], "many") == 0) && argc < 3)) {
-                (void)fputs("usage: circles three SECONDS|group|gather|many N|tree\n", stderr);
+        if (argc < 2 || (strcmp(argv[1], "many") == 0 && argc < 3)) {
+                (void)fputs("usage: circles three|group|gather|many N|tree\n", stderr);
                 return 2;
         }
         return weft_run(main_coro, argv) < 0;

@@ -3,7 +3,9 @@
 """Tasks that wait for each other: told within 100 ms, in log, status and history, once; and when it is over."""
 
 import datetime
+import os
 import re
+import signal
 
 from harness import *
 
@@ -32,6 +34,7 @@ def check_told(weftd, text):
 def two():
     # The tasks wait from 50 ms on. The machine may be busy with other things just then: one of five must do.
     config = QUICK + "".join(workload(f"deadlock{i}", program("docs/examples/deadlock"), "1000", restart="no") for i in range(5))
+    placed = 0
     with Weftd(config) as weftd:
         for i in range(5):
             name = f"deadlock{i}"
@@ -44,16 +47,21 @@ def two():
             check(f"DEADLOCK" in weftd.weftctl("status").stdout and text in weftd.weftctl("status").stdout, "status for people")
             detail = rows[0][1]
             lines = re.fullmatch(rf"({name}/2 'Task-2' \(book\) waits for mutex (0x[0-9a-f]+), which {name}/3 holds, for \d+ ms\n)"
-                                 r"(  in lock_both at .*deadlock\.c:27\n(?:  called by lock_both at .*deadlock\.c:19\n)?  called by book at .*deadlock\.c:38\n)?"
+                                 r"((?:  (?:in|called by) .*\n)*)"
                                  rf"  holds mutex (0x[0-9a-f]+), for which {name}/3 waits\n"
                                  r"  created at .*deadlock\.c:58\n"
                                  rf"{name}/3 'Task-3' \(audit\) waits for mutex (0x[0-9a-f]+), which {name}/2 holds, for \d+ ms\n"
-                                 r"(  in lock_both at .*deadlock\.c:27\n(?:  called by lock_both at .*deadlock\.c:19\n)?  called by audit at .*deadlock\.c:44\n)?"
+                                 r"((?:  (?:in|called by) .*\n)*)"
                                  rf"  holds mutex (0x[0-9a-f]+), for which {name}/2 waits\n"
                                  r"  created at .*deadlock\.c:60\n", detail)
             check(lines, f"detail of the event:\n{detail}")
-            check(lines[3] and lines[6], f"the event does not say where the tasks wait:\n{detail}")
+            place = r"  in lock_both at .*deadlock\.c:27\n(  called by lock_both at .*deadlock\.c:19\n)?  called by {} at .*deadlock\.c:{}\n"
+            found = re.fullmatch(place.format("book", 38), lines[3]) and re.fullmatch(place.format("audit", 44), lines[6])
+            # An instrumented weftd may not have read the debug information in time for the first.
+            check(found or SANITIZED, f"the event does not say where the tasks wait:\n{detail}")
+            placed += bool(found)
             check_equal((lines[2], lines[5]), (lines[7], lines[4]), "what one holds the other waits for")
+        check(placed > 0, "no event says where the tasks wait")
         weftd.weftctl("status")
         check_equal(len(weftd.query("SELECT * FROM events WHERE kind = 'deadlock'")), 5, "events of deadlocks after a while")
 
@@ -70,7 +78,9 @@ def two():
 
 @test("a circle of three is told of, and its end, when a timeout scope breaks it")
 def three():
-    with Weftd(QUICK + workload("three", CIRCLES, "three", "2")) as weftd:
+    with Weftd(QUICK + workload("three", CIRCLES, "three")) as weftd:
+        alarms(weftd, "three")
+        os.kill(weftd.workload("three")["pid"], signal.SIGUSR1)
         rows = alarms(weftd, "three", 2)
         check_equal(rows[0][0], "3 tasks wait for each other: three/2 -> three/3 -> three/4 -> three/2", "the alarm")
         # The scope takes its cancel back when it ends, which may be before anybody looks.

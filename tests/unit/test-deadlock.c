@@ -30,6 +30,7 @@ struct fixture {
         struct deadlock_box *box;
         uint64_t now_ns;
         unsigned n_raised, n_broken;
+        uint64_t raising_ns;               /* of the CPU's time, that raising takes */
         char *text, *detail, *broken_text; /* of the last one */
 };
 
@@ -43,7 +44,10 @@ static void keep(char **place, char *text)
 static void raised(struct deadlock_box *box, struct circle *circle, uint64_t now_ns, void *arg)
 {
         struct fixture *f = arg;
+        uint64_t began_ns = clock_gettime_ns(CLOCK_THREAD_CPUTIME_ID);
 
+        while (clock_gettime_ns(CLOCK_THREAD_CPUTIME_ID) - began_ns < f->raising_ns)
+                ;
         f->n_raised++;
         keep(&f->text, deadlock_text(box, circle));
         keep(&f->detail, deadlock_detail(box, circle, NULL, now_ns, now_ns));
@@ -51,7 +55,8 @@ static void raised(struct deadlock_box *box, struct circle *circle, uint64_t now
         box->active = circle;
 }
 
-static void broken(struct deadlock_box *box, const struct circle *circle, uint64_t number, const struct bb_slot *slot, uint64_t now_ns, void *arg)
+static void broken(struct deadlock_box *box, const struct circle *circle, uint64_t number, const struct bb_slot *slot,
+                   uint64_t now_ns, void *arg)
 {
         struct fixture *f = arg;
         struct circle **link = &box->active, *found;
@@ -165,13 +170,14 @@ static void each_task_is_told_with_its_wait_and_what_it_holds(void **state)
         f->fake->slots[2].wait_deadline_ns = f->now_ns + UINT64_C(1400000000);
         look(f);
         look(f);
-        assert_string_equal(f->detail,
-                            "http/2 'left' (handler) waits for mutex 0x7f0000001000, which http/3 holds, for 1150 ms\n"
-                            "  holds mutex 0x7f0000001040, for which http/3 waits\n"
-                            "  created at server.c:42\n"
-                            "http/3 'Task-3' (handler) waits for mutex 0x7f0000001040, which http/2 holds, for 1150 ms, at most for 1000 ms more\n"
-                            "  holds mutex 0x7f0000001000, for which http/2 waits\n"
-                            "  created at server.c:42\n");
+        assert_string_equal(
+                f->detail,
+                "http/2 'left' (handler) waits for mutex 0x7f0000001000, which http/3 holds, for 1150 ms\n"
+                "  holds mutex 0x7f0000001040, for which http/3 waits\n"
+                "  created at server.c:42\n"
+                "http/3 'Task-3' (handler) waits for mutex 0x7f0000001040, which http/2 holds, for 1150 ms, at most for 1000 ms more\n"
+                "  holds mutex 0x7f0000001000, for which http/2 waits\n"
+                "  created at server.c:42\n");
 }
 
 static void waits_of_other_kinds_are_told_in_their_words(void **state)
@@ -189,10 +195,15 @@ static void waits_of_other_kinds_are_told_in_their_words(void **state)
         f->fake->slots[4].gatherer = 3; /* a second way round */
         look(f);
         look(f);
-        assert_string_equal(f->text, "4 tasks wait for each other: http/1 -> http/2 -> http/3 -> http/4 -> http/1; 1 more wait in circles with them");
-        assert_non_null(strstr(f->detail, "http/1 'Task-1' (handler) awaits its task group, of which http/2 is a child, for 1150 ms\n"));
+        assert_string_equal(
+                f->text,
+                "4 tasks wait for each other: http/1 -> http/2 -> http/3 -> http/4 -> http/1; 1 more wait in circles with them");
+        assert_non_null(
+                strstr(f->detail,
+                       "http/1 'Task-1' (handler) awaits its task group, of which http/2 is a child, for 1150 ms\n"));
         assert_non_null(strstr(f->detail, "http/2 'Task-2' (handler) awaits http/3 for 1150 ms\n"));
-        assert_non_null(strstr(f->detail, "http/3 'Task-3' (handler) waits for several tasks, of which http/4 is one, for 1150 ms\n"));
+        assert_non_null(strstr(
+                f->detail, "http/3 'Task-3' (handler) waits for several tasks, of which http/4 is one, for 1150 ms\n"));
         assert_null(strstr(f->detail, "holds"));
         assert_int_equal(f->n_raised, 1);
 }
@@ -244,8 +255,9 @@ static void its_end_is_told_and_who_ended_it(void **state)
         slot->state = BB_TASK_SCHEDULED;
         look(f);
         assert_int_equal(f->n_broken, 1);
-        assert_string_equal(f->broken_text,
-                            "over after 400 ms: http/3 was cancelled by timeout at deadlock.c:12; it was: http/2 -> http/3 -> http/2");
+        assert_string_equal(
+                f->broken_text,
+                "over after 400 ms: http/3 was cancelled by timeout at deadlock.c:12; it was: http/2 -> http/3 -> http/2");
         look(f);
         assert_int_equal(f->n_broken, 1);
 
@@ -263,6 +275,22 @@ static void its_end_is_told_and_who_ended_it(void **state)
         assert_string_equal(f->broken_text, "over after 200 ms: http/3 has ended; it was: http/2 -> http/3 -> http/2");
 }
 
+static void that_its_stacks_took_long_does_not_put_off_its_end(void **state)
+{
+        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .arg = *state};
+        struct fixture *f = *state;
+
+        f->raising_ns = UINT64_C(100000000);
+        deadlock(f);
+        look(f);
+        look(f);
+        assert_int_equal(f->n_raised, 1);
+        f->fake->slots[2].seq += 2;
+        f->fake->slots[2].state = BB_TASK_SCHEDULED;
+        assert_int_equal(deadlock_box_poll(f->box, f->now_ns + UINT64_C(10000000000), &sink), 0);
+        assert_int_equal(f->n_broken, 1);
+}
+
 static void a_process_that_dies_ends_its_deadlocks(void **state)
 {
         struct fixture *f = *state;
@@ -273,7 +301,8 @@ static void a_process_that_dies_ends_its_deadlocks(void **state)
         fake_box_die(f->fake);
         assert_int_equal(look(f), -ESRCH);
         assert_int_equal(f->n_broken, 1);
-        assert_string_equal(f->broken_text, "over after 200 ms: the worker has ended; it was: http/2 -> http/3 -> http/2");
+        assert_string_equal(f->broken_text,
+                            "over after 200 ms: the worker has ended; it was: http/2 -> http/3 -> http/2");
         assert_null(f->box->active);
 }
 
@@ -343,7 +372,9 @@ static void a_long_circle_is_told_in_few_words(void **state)
         look(f);
         look(f);
         assert_int_equal(f->n_raised, 1);
-        assert_string_equal(f->text, "512 tasks wait for each other: http/1 -> http/2 -> http/3 -> http/4 -> http/5 -> http/6 -> http/7 -> 505 more -> http/1");
+        assert_string_equal(
+                f->text,
+                "512 tasks wait for each other: http/1 -> http/2 -> http/3 -> http/4 -> http/5 -> http/6 -> http/7 -> 505 more -> http/1");
         for (const char *c = f->detail; *c != '\0'; c++)
                 n_lines += *c == '\n';
         assert_int_equal(n_lines, 2 * DEADLOCK_NAMED_MAX + 1);
@@ -421,10 +452,13 @@ int main(void)
                 cmocka_unit_test_setup_teardown(each_task_is_told_with_its_wait_and_what_it_holds, setup, teardown),
                 cmocka_unit_test_setup_teardown(waits_of_other_kinds_are_told_in_their_words, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_circle_that_changes_between_two_looks_is_not_told, setup, teardown),
-                cmocka_unit_test_setup_teardown(a_mutex_whose_holder_others_name_counts_only_while_they_stand_still, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_mutex_whose_holder_others_name_counts_only_while_they_stand_still,
+                                                setup, teardown),
                 cmocka_unit_test_setup_teardown(its_end_is_told_and_who_ended_it, setup, teardown),
+                cmocka_unit_test_setup_teardown(that_its_stacks_took_long_does_not_put_off_its_end, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_process_that_dies_ends_its_deadlocks, setup, teardown),
-                cmocka_unit_test_setup_teardown(a_loop_that_has_not_turned_is_not_looked_through_again, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_loop_that_has_not_turned_is_not_looked_through_again, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(a_box_full_of_deadlocks_is_told_of_bit_by_bit, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_long_circle_is_told_in_few_words, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_box_that_is_cut_short_is_let_go_of, setup, teardown),
