@@ -93,7 +93,7 @@ struct box *box_free(struct box *box)
                 minute_forget(box);
         free(box->coros);
         free(box->contexts);
-        step_forget(&box->seen);
+        steps_deinit(box);
         autopsy_free(box->autopsy);
         reader_free(box->reader);
         free(box);
@@ -107,8 +107,7 @@ void box_forget_store(struct box *box)
         memset(box->contexts, 0, BOX_N_CONTEXTS * sizeof(*box->contexts));
         box->n_unreadable = 0;
         box->autopsy = autopsy_free(box->autopsy); /* it knows rows of the store */
-        box->seen.stored = false;
-        box->slow.task = 0;
+        steps_forget_store(box);
 }
 
 /* ---- its row, its coroutines ---- */
@@ -253,7 +252,7 @@ static bool box_differs(const struct box *box)
 bool box_is_dirty(const struct recorder *recorder, const struct box *box)
 {
         return !box->registered || recorder->minute_due || box_pending(box) > 0 || box_may_end(recorder, box) ||
-               step_is_late(box) || (!box->broken && box->loop.ring_dropped > box->going.dropped);
+               steps_are_late(box) || (!box->broken && box->loop.ring_dropped > box->going.dropped);
 }
 
 int box_record(struct recorder *recorder, struct box *box)
@@ -270,7 +269,7 @@ int box_record(struct recorder *recorder, struct box *box)
                 box_break(box, "cut short");
         r = box_drain(recorder, box);
         if (r >= 0)
-                r = step_record_late(recorder, box);
+                r = steps_record_late(recorder, box);
         if (r >= 0)
                 r = box_record_gap(recorder, box);
         if (r >= 0 && recorder->minute_due && !box->broken)
@@ -288,6 +287,7 @@ void box_committed(struct recorder *recorder, struct box *box)
         box->at = box->going;
         box->registered = true;
         minute_committed(box);
+        steps_committed(box);
         if (box->at.last_ns > box->run->last_ns)
                 box->run->last_ns = box->at.last_ns;
         if (!box->broken && box->at.last_record > reader_tail(box->reader) && reader_commit(box->reader, box->at.last_record) < 0)

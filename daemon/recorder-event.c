@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Events as rows, and what was seen of slow steps while they ran.
+ * Events as rows.
  *
- * An event names a process; its row names a run. The run of a process that has just begun is known when its black box has been
- * recorded: until then the event waits on the list of rows. A report of a step comes before the step's record, which takes it along;
- * where it comes after it (the step had ended meanwhile), the row of that step is completed.
+ * An event names a process; its row names a run. The run of a process that has just begun is known when its black box
+ * has been recorded: until then the event waits on the list of rows.
  */
 
 #include "recorder-internal.h"
@@ -110,40 +109,6 @@ int events_record(struct recorder *recorder)
         return r;
 }
 
-/* ---- steps in flight ---- */
-
-void step_forget(struct step_seen *step)
-{
-        free(step->stack);
-        free(step->detail);
-        *step = (struct step_seen){ 0 };
-}
-
-void step_take(struct recorder *recorder, const char *box_name, struct step_seen *step)
-{
-        for (struct box *box = recorder->boxes; box; box = box->next) {
-                if (strcmp(reader_name(box->reader), box_name) != 0)
-                        continue;
-                step_forget(&box->seen);
-                box->seen = *step;
-                *step = (struct step_seen){ 0 };
-                return;
-        }
-}
-
-bool step_is_late(const struct box *box)
-{
-        return box->seen.task != 0 && !box->seen.stored && box->seen.task == box->slow.task && box->seen.started_ns == box->slow.started_ns;
-}
-
-int step_record_late(struct recorder *recorder, struct box *box)
-{
-        if (!step_is_late(box))
-                return 0;
-        box->seen.stored = true;
-        return store_slow_step_detail(recorder->store, box->slow.key, box->seen.stack, box->seen.detail);
-}
-
 /* ---- slow steps ---- */
 
 void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, const struct bb_record *record,
@@ -151,9 +116,7 @@ void slow_add(struct recorder *recorder, struct box *box, const struct store_slo
 {
         struct slow_told *told;
 
-        box->slow.task = step->task;
-        box->slow.started_ns = record->slow_step.started_ns;
-        box->slow.key = key;
+        step_row_add(box, step->task, record->slow_step.started_ns, key);
         if (!recorder->slow_fn)
                 return;
         if (recorder->n_slow == RECORDER_N_SLOW) {

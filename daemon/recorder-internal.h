@@ -72,6 +72,21 @@ struct step_seen {
         bool stored;
 };
 
+/* A slow step that was recorded. */
+struct step_row {
+        uint64_t task, started_ns; /* 0: none */
+        int64_t key;
+};
+
+/* Of a box, the latest of both, each a ring: steps may follow each other faster than they are recorded. */
+#define BOX_N_STEPS 32U
+
+struct box_steps {
+        struct step_seen seen[BOX_N_STEPS];
+        struct step_row rows[BOX_N_STEPS]; /* a report of them may come late */
+        unsigned next_seen, next_row;
+};
+
 struct box {
         struct box *next;
         struct reader *reader;
@@ -86,11 +101,7 @@ struct box {
         struct store_box going; /* as the transaction under way leaves it */
         uint64_t n_unreadable;  /* slots of a dead box that made no sense */
         struct autopsy *autopsy; /* while its death is being written; NULL else */
-        struct step_seen seen;  /* the latest report of a step in flight; a loop has one at a time */
-        struct { /* the slow step recorded last: a report of it may come late */
-                uint64_t task, started_ns;
-                int64_t key;
-        } slow;
+        struct box_steps steps;
         struct box_coro *coros;
         struct box_context *contexts;
 };
@@ -211,7 +222,7 @@ void recorder_lose_store(struct recorder *recorder, const char *why);
 struct row *row_free(struct row *row);
 struct row_event *row_event_free(struct row_event *event);
 
-/* ---- recorder-event.c: events, and what was seen of steps in flight ---- */
+/* ---- recorder-event.c: events ---- */
 
 /* Writes the rows of events whose run is known or need not be waited for any longer; row->written says so. */
 int events_record(struct recorder *recorder);
@@ -223,14 +234,6 @@ void runs_unpublish(struct recorder *recorder);
 /* A process without a black box has become a run: events of it have waited for that. */
 void events_resolve(struct recorder *recorder, pid_t pid, int64_t run_id);
 
-/* Takes what is in step. */
-void step_take(struct recorder *recorder, const char *box_name, struct step_seen *step);
-void step_forget(struct step_seen *step);
-
-/* A report of the slow step that was recorded last has come since. */
-bool step_is_late(const struct box *box);
-int step_record_late(struct recorder *recorder, struct box *box);
-
 /* A slow step was written: remembered until the commit, when slow_tell tells of it. */
 void slow_add(struct recorder *recorder, struct box *box, const struct store_slow_step *step, const struct bb_record *record, int64_t key);
 void slow_tell(struct recorder *recorder);
@@ -241,6 +244,29 @@ int swallowed_add(struct recorder *recorder, struct box *box, const struct store
 /* The end of a worker was written: told likewise. */
 void crash_add(struct recorder *recorder, struct box *box, int64_t time_ns, uint64_t task, const char *task_name, const char *text, const char *detail);
 void slow_forget(struct recorder *recorder);
+
+/* ---- recorder-step.c: what was seen of steps in flight ---- */
+
+/* Takes what is in step. */
+void step_take(struct recorder *recorder, const char *box_name, struct step_seen *step);
+void step_forget(struct step_seen *step);
+
+/* What was seen of the step; NULL: nothing. */
+struct step_seen *step_find(struct box *box, uint64_t task, uint64_t started_ns);
+
+/* The step's row was written. */
+void step_row_add(struct box *box, uint64_t task, uint64_t started_ns, int64_t key);
+
+/* A report has come since of a step that was recorded before. */
+bool steps_are_late(const struct box *box);
+int steps_record_late(struct recorder *recorder, struct box *box);
+
+/* What was stored is committed. */
+void steps_committed(struct box *box);
+
+/* The store was opened anew. */
+void steps_forget_store(struct box *box);
+void steps_deinit(struct box *box);
 
 /* ---- recorder-box.c: what is in a box, as rows ---- */
 

@@ -132,7 +132,7 @@ static int task_write(struct recorder *recorder, struct box *box, const struct b
 static int slow_step_write(struct recorder *recorder, struct box *box, const struct bb_record *record)
 {
         const struct bb_slow_step_record *s = &record->slow_step;
-        struct step_seen *seen = &box->seen;
+        struct step_seen *seen = step_find(box, record->task, s->started_ns);
         char name[TEXT_SIZE];
         struct store_slow_step step = {
                 .task = record->task,
@@ -150,7 +150,7 @@ static int slow_step_write(struct recorder *recorder, struct box *box, const str
                 r = box_coro_id(recorder, box, record->coro, &step.coro_id);
         if (r < 0)
                 return r;
-        if (seen->task == record->task && seen->started_ns == s->started_ns) {
+        if (seen) {
                 step.stack = seen->stack;
                 step.detail = seen->detail;
                 seen->stored = true;

@@ -403,6 +403,37 @@ static void slow_steps_are_recorded_with_their_task_and_context(void **state)
         fake_box_free(box);
 }
 
+static void see(struct fixture *f, const struct fake_box *box, uint64_t task, uint64_t started_ns, const char *stack)
+{
+        const struct recorder_step step = {
+                .box_name = box->name, .task = task, .started_ns = started_ns, .stack = stack, .detail = "detail"};
+
+        recorder_step(f->recorder, &step);
+}
+
+static void each_of_several_slow_steps_gets_the_stack_that_was_seen_of_it(void **state)
+{
+        const char *const stacks = "SELECT group_concat(stack) FROM (SELECT stack FROM slow_steps ORDER BY took_ms)";
+        const uint64_t took_ns[] = {100000000, 200000000, 300000000};
+        struct fixture *f = *state;
+        struct fake_box *box = box_of(f, true);
+        uint64_t now_ns = box->loop->now_ns;
+
+        start(f);
+        recorder_attach(f->recorder, box->name);
+        /* Of two the stack is there before any of them is recorded; of the last when it was. */
+        see(f, box, 4, now_ns - took_ns[0], "first");
+        see(f, box, 4, now_ns - took_ns[1], "second");
+        see(f, box, 4, now_ns - took_ns[1], NULL); /* it was looked at again, in vain */
+        for (unsigned i = 0; i < 3; i++)
+                fake_box_slow_step(box, 4, took_ns[i]);
+        wait_until_answer(f, stacks, "first,second");
+        wait_until_tail(box, 3);
+        see(f, box, 4, now_ns - took_ns[2], "third");
+        wait_until_answer(f, stacks, "first,second,third");
+        fake_box_free(box);
+}
+
 static void identical_contexts_are_stored_once(void **state)
 {
         struct fixture *f = *state;
@@ -623,6 +654,7 @@ int main(void)
                 TEST(a_run_whose_box_is_lost_is_closed_at_the_last_moment_known),
                 TEST(dropped_records_are_gaps),
                 TEST(slow_steps_are_recorded_with_their_task_and_context),
+                TEST(each_of_several_slow_steps_gets_the_stack_that_was_seen_of_it),
                 TEST(identical_contexts_are_stored_once),
                 TEST(totals_of_coroutines_are_recorded_when_the_box_closes),
                 TEST(control_actions_and_runs_without_a_box_are_recorded),
