@@ -128,16 +128,32 @@ static void dump_stack(struct dump *dump, const struct weft_loop *loop, uint64_t
         dump->at = (dump->at + 7) & ~UINT64_C(7);
 }
 
+/* The slot may be garbage: this is read by the kernel, too. Where it may not (seccomp), trust is better than nothing. */
+static bool read_fiber(const struct bb_slot *slot, struct fiber *ret_fiber)
+{
+        const struct iovec to = {ret_fiber, sizeof(*ret_fiber)},
+                           from = {(void *)(uintptr_t)slot->sp_at, sizeof(*ret_fiber)};
+        long n = syscall(SYS_process_vm_readv, syscall(SYS_getpid), &to, 1L, &from, 1L, 0L);
+
+        if (n < 0 && errno != EFAULT) {
+                *ret_fiber = *(const struct fiber *)(uintptr_t)slot->sp_at;
+                return true;
+        }
+        return n == (long)sizeof(*ret_fiber);
+}
+
 static bool dump_task(struct dump *dump, const struct bb_slot *slot, uint32_t index, size_t share)
 {
-        const struct fiber *fiber = (const struct fiber *)(uintptr_t)slot->sp_at;
         struct crash_task task = {.slot = index, .seq = slot->seq, .number = slot->number};
+        struct fiber fiber;
         size_t padded;
         long n;
 
-        task.sp = (uint64_t)(uintptr_t)fiber->sp;
-        task.pc = (uint64_t)(uintptr_t)fiber->pc;
-        task.fp = (uint64_t)(uintptr_t)fiber->fp;
+        if (!read_fiber(slot, &fiber))
+                return false;
+        task.sp = (uint64_t)(uintptr_t)fiber.sp;
+        task.pc = (uint64_t)(uintptr_t)fiber.pc;
+        task.fp = (uint64_t)(uintptr_t)fiber.fp;
         if (task.sp < slot->stack_low || task.sp >= slot->stack_high)
                 return false;
         task.size = (uint32_t)(slot->stack_high - task.sp < share ? slot->stack_high - task.sp : share);
