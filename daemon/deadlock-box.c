@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Circles of waits in one black box: found, confirmed, told of, found broken.
+ * Circles of waits in one black box: found, confirmed, told of, found broken. And tasks that do not heed their cancel
+ * (stubborn.c), since all slots are looked through here.
  *
  * A pass copies the slots of all tasks that wait for others, makes a graph of them and looks for circles. The slots
  * were copied one after the other, so what they say together may never have been true. Therefore a circle is only noted
@@ -298,6 +299,19 @@ static bool is_dead(struct deadlock_box *box, uint64_t now_ns)
         return reader_owner(box->reader) == 0;
 }
 
+struct stubborn_sink {
+        struct deadlock_box *box;
+        const struct deadlock_sink *sink;
+        uint64_t now_ns;
+};
+
+static void tell_stubborn(const struct bb_slot *slot, uint64_t since_ns, void *arg)
+{
+        const struct stubborn_sink *to = arg;
+
+        to->sink->stubborn(to->box, slot, since_ns, to->now_ns, to->sink->arg);
+}
+
 int deadlock_box_poll(struct deadlock_box *box, uint64_t now_ns, const struct deadlock_sink *sink)
 {
         uint64_t began_cpu_ns;
@@ -311,6 +325,8 @@ int deadlock_box_poll(struct deadlock_box *box, uint64_t now_ns, const struct de
                 return r;
         }
         confirm(box, now_ns, sink);
+        stubborn_check(&box->stubborn, box->reader, now_ns, tell_stubborn,
+                       &(struct stubborn_sink){.box = box, .sink = sink, .now_ns = now_ns});
         if (deadlock_box_is_still(box) && is_unchanged(box, &loop))
                 return 0;
         if (box->active != NULL && now_ns >= box->next_check_ns)
@@ -320,6 +336,8 @@ int deadlock_box_poll(struct deadlock_box *box, uint64_t now_ns, const struct de
         note_stillness(box, &loop);
         began_cpu_ns = cpu_ns();
         r = pass(box, loop.n_slots_used);
+        if (r == 0)
+                r = stubborn_find(&box->stubborn, box->reader, loop.n_slots_used);
         box->next_pass_ns = next_look(now_ns, began_cpu_ns);
         return r == -ENOMEM ? 0 : r; /* the next one may have it */
 }

@@ -7,11 +7,11 @@
 
 #include "blackbox.h"
 #include "deadlock.h"
+#include "stubborn.h"
 
 #define DEADLOCK_POLL_NS 40000000U /* between two looks … */
-#define DEADLOCK_STILL_NS                                                                                              \
-        65000000U /* … where all loops have stood still: with the one that confirms less than the 100 ms of an alarm \
-                   */
+/* … where all loops have stood still: with the look that confirms less than the 100 ms of an alarm */
+#define DEADLOCK_STILL_NS 65000000U
 #define DEADLOCK_CONFIRM_NS 15000000U /* … while something that was found once waits for the second */
 #define DEADLOCK_ACTIVE_MAX 32U       /* alarms of one box at a time */
 #define DEADLOCK_RAISED_MAX 12U       /* … and new ones in a minute */
@@ -55,6 +55,7 @@ struct deadlock_box {
         uint64_t minute_ns;
         unsigned n_raised; /* in this minute */
         bool held_back;    /* it was said that some are not told of yet */
+        struct stubborn stubborn;
 };
 
 /* What becomes of a circle. Both are called without any lock. */
@@ -65,6 +66,9 @@ struct deadlock_sink {
          * dead. */
         void (*broken)(struct deadlock_box *box, const struct circle *circle, uint64_t number,
                        const struct bb_slot *slot, uint64_t now_ns, void *arg);
+        /* The task of this slot has heard of its cancel at since_ns, and goes on. */
+        void (*stubborn)(struct deadlock_box *box, const struct bb_slot *slot, uint64_t since_ns, uint64_t now_ns,
+                         void *arg);
         void *arg;
 };
 

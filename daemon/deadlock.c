@@ -45,14 +45,14 @@ struct deadlocks {
 
 /* ---- what is told ---- */
 
-static void tell(struct deadlocks *deadlocks, const struct deadlock_box *box, uint64_t task, const struct bb_slot *slot,
-                 const char *text, const char *detail)
+static void tell(struct deadlocks *deadlocks, const struct deadlock_box *box, enum event_kind kind, uint64_t task,
+                 const struct bb_slot *slot, const char *text, const char *detail)
 {
         struct reader_context context;
         char name[256];
         bool has_context = slot != NULL && reader_task_context(box->reader, task, &context) == 0;
         const struct event event = {
-                .kind = EVENT_DEADLOCK,
+                .kind = kind,
                 .workload = box->place.workload,
                 .instance = box->place.instance,
                 .loop = box->place.loop,
@@ -80,7 +80,7 @@ static void raised(struct deadlock_box *box, struct circle *circle, uint64_t now
 
         circle->text = deadlock_text(box, circle);
         circle->raised_real_ns = (int64_t)clock_gettime_ns(CLOCK_REALTIME);
-        tell(deadlocks, box, circle->seen[0].number, &box->named[0], circle->text, detail);
+        tell(deadlocks, box, EVENT_DEADLOCK, circle->seen[0].number, &box->named[0], circle->text, detail);
         free(detail);
         pthread_mutex_lock(&deadlocks->lock);
         circle->next = box->active;
@@ -102,10 +102,22 @@ static void broken(struct deadlock_box *box, const struct circle *circle, uint64
         found = *link;
         *link = found->next;
         pthread_mutex_unlock(&deadlocks->lock);
-        tell(deadlocks, box, found->seen[0].number, NULL, text, NULL);
+        tell(deadlocks, box, EVENT_DEADLOCK, found->seen[0].number, NULL, text, NULL);
         free(text);
         free(found->text);
         free(found);
+}
+
+static void stubborn(struct deadlock_box *box, const struct bb_slot *slot, uint64_t since_ns, uint64_t now_ns,
+                     void *arg)
+{
+        char text[128], by[512];
+
+        (void)snprintf(text, sizeof(text), "goes on %.1f s after a wait had returned -ECANCELED",
+                       (double)(now_ns - since_ns) / 1e9);
+        if (slot->cancel == 0 || reader_text(box->reader, slot->cancel, by, sizeof(by)) < 0)
+                by[0] = '\0';
+        tell(arg, box, EVENT_SWALLOWED_CANCEL, slot->number, slot, text, by[0] != '\0' ? by : NULL);
 }
 
 void deadlocks_list(struct deadlocks *deadlocks, void (*fn)(const struct deadlock *deadlock, void *arg), void *arg)
@@ -181,7 +193,7 @@ static bool take_attached(struct deadlocks *deadlocks, uint64_t until_ns)
 /* A last look, by whoever ends the alarm: deadlocks whose process has ended meanwhile have ended, too. */
 static void leave_box(struct deadlocks *deadlocks, struct deadlock_box *box)
 {
-        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .arg = deadlocks};
+        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .stubborn = stubborn, .arg = deadlocks};
 
         if (box->active != NULL && reader_owner(box->reader) == 0)
                 deadlock_box_give_up(box, clock_gettime_ns(CLOCK_MONOTONIC), &sink);
@@ -200,7 +212,7 @@ static void remove_box(struct deadlocks *deadlocks, struct deadlock_box **link)
 static void *thread_main(void *arg)
 {
         struct deadlocks *deadlocks = arg;
-        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .arg = deadlocks};
+        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .stubborn = stubborn, .arg = deadlocks};
         uint64_t next_ns = 0;
 
         while (take_attached(deadlocks, deadlocks->boxes != NULL ? next_ns : 0)) {

@@ -191,6 +191,19 @@ ssize_t guard_find_bit(const void *source, size_t stride, size_t n, uint64_t mas
         return (ssize_t)i;
 }
 
+ssize_t guard_find_mask(const void *source, size_t stride, size_t n, uint64_t mask)
+{
+        const uint8_t *at = source;
+        size_t i;
+
+        GUARD_ENTER();
+        for (i = 0; i < n; i++)
+                if ((__atomic_load_n((const uint64_t *)(const void *)(at + i * stride), __ATOMIC_RELAXED) & mask) != 0)
+                        break;
+        guard_leave();
+        return (ssize_t)i;
+}
+
 int guard_store(void *destination, const void *source, size_t bytes)
 {
         uint64_t *to = destination;

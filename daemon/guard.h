@@ -33,6 +33,9 @@ ssize_t guard_find_word(const void *source, size_t stride, size_t n, uint64_t va
 /* … whose low half, a small number, is the number of a bit that is set in mask. */
 ssize_t guard_find_bit(const void *source, size_t stride, size_t n, uint64_t mask);
 
+/* … that has a bit of mask. */
+ssize_t guard_find_mask(const void *source, size_t stride, size_t n, uint64_t mask);
+
 int guard_store(void *destination, const void *source, size_t bytes);
 
 /* One word, with release order. */

@@ -198,6 +198,35 @@ int reader_find_waiting(struct reader *reader, uint32_t from, uint32_t end, uint
         return -ENOENT;
 }
 
+int reader_find_flagged(struct reader *reader, uint32_t from, uint32_t end, uint32_t flags, uint32_t *ret_index,
+                        struct bb_slot *ret_slot)
+{
+        _Static_assert(offsetof(struct bb_slot, state) % 8 == 0 && offsetof(struct bb_slot, flags) % 8 == 4,
+                       "one word");
+
+        if (end > reader->header.n_slots)
+                end = reader->header.n_slots;
+        for (; from < end; from++) {
+                const uint8_t *words = (const uint8_t *)slot_at(reader, from) + offsetof(struct bb_slot, state);
+                ssize_t i = guard_find_mask(words, sizeof(struct bb_slot), end - from, (uint64_t)flags << 32);
+                int r;
+
+                if (i < 0)
+                        return (int)i;
+                from += (uint32_t)i;
+                if (from >= end)
+                        break;
+                r = reader_slot(reader, from, ret_slot);
+                if (r < 0)
+                        return r;
+                if (r != READER_FREE && (ret_slot->flags & flags) != 0) {
+                        *ret_index = from;
+                        return r;
+                }
+        }
+        return -ENOENT;
+}
+
 /* ---- coroutines ---- */
 
 static const void *coro_at(const struct reader *reader, uint32_t index)

@@ -61,6 +61,10 @@ int reader_slot(struct reader *reader, uint32_t index, struct bb_slot *ret_slot)
  */
 int reader_find_waiting(struct reader *reader, uint32_t from, uint32_t end, uint64_t kinds, uint32_t *ret_index, struct bb_slot *ret_slot);
 
+/* Likewise, one of whose flags (BB_TASK_…) is among these. */
+int reader_find_flagged(struct reader *reader, uint32_t from, uint32_t end, uint32_t flags, uint32_t *ret_index,
+                        struct bb_slot *ret_slot);
+
 /* The slot of task number: its quality (never READER_FREE), or -ENOENT, -EIO. */
 int reader_find(struct reader *reader, uint64_t number, uint32_t *ret_index, struct bb_slot *ret_slot);
 

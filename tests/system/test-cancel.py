@@ -3,6 +3,7 @@
 """Where a cancel came from, on which way, how long it took, and who swallowed it; lists by context variables."""
 
 import os
+import re
 
 from harness import SOURCE, Weftd, check, check_equal, need, program, read, run, test, wait_until, workload
 
@@ -48,6 +49,11 @@ def live():
         check_equal((task["cancelled_where"], task["cancelled_via_id"]), (None, None), "no line, and nobody between")
         shown = weftd.weftctl("tasks", "show", task["id"]).stdout
         check("and goes on" in shown, shown)
+        text, by = wait_until(lambda: weftd.query("SELECT text, detail FROM events WHERE kind = 'swallowed_cancel' AND task_id = ?", task["id"]),
+                              "an event says that it goes on")[0]
+        check(re.fullmatch(r"goes on \d+\.\d s after a wait had returned -ECANCELED", text), text)
+        check_equal(by, task["cancelled_by"], "who had cancelled it")
+        weftd.wait_log(f"swallowed_cancel: {task['id']} 'stubborn': goes on ")
         os.kill(weftd.running("cancels"), 9)  # it would not end otherwise
 
 

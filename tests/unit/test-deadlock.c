@@ -29,7 +29,8 @@ struct fixture {
         struct fake_box *fake;
         struct deadlock_box *box;
         uint64_t now_ns;
-        unsigned n_raised, n_broken;
+        unsigned n_raised, n_broken, n_stubborn;
+        uint64_t stubborn_number, stubborn_for_ns; /* of the last one */
         uint64_t raising_ns;               /* of the CPU's time, that raising takes */
         char *text, *detail, *broken_text; /* of the last one */
 };
@@ -69,6 +70,17 @@ static void broken(struct deadlock_box *box, const struct circle *circle, uint64
         *link = found->next;
         free(found->text);
         free(found);
+}
+
+static void stubborn(struct deadlock_box *box, const struct bb_slot *slot, uint64_t since_ns, uint64_t now_ns,
+                     void *arg)
+{
+        struct fixture *f = arg;
+
+        (void)box;
+        f->n_stubborn++;
+        f->stubborn_number = slot->number;
+        f->stubborn_for_ns = now_ns - since_ns;
 }
 
 static int setup(void **state)
@@ -111,7 +123,7 @@ static void attach(struct fixture *f)
 /* The alarm's next look, when it is due. */
 static int look(struct fixture *f)
 {
-        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .arg = f};
+        const struct deadlock_sink sink = {.raised = raised, .broken = broken, .stubborn = stubborn, .arg = f};
 
         if (f->box == NULL)
                 attach(f);
@@ -384,6 +396,68 @@ static void a_long_circle_is_told_in_few_words(void **state)
         assert_int_equal(f->n_broken, 1);
 }
 
+/* Since now, and it waits for something else. */
+static struct bb_slot *hears(struct fixture *f, uint64_t number)
+{
+        struct bb_slot *slot = fake_box_slot(f->fake, (uint32_t)number - 1, number);
+
+        slot->flags |= BB_TASK_CANCELLING | BB_TASK_HEARD;
+        slot->cancel_heard_ns = slot->since_ns = f->now_ns;
+        return slot;
+}
+
+static void a_task_that_goes_on_a_second_after_its_cancel_is_told_of_once(void **state)
+{
+        struct fixture *f = *state;
+        struct bb_slot *slot = hears(f, 3);
+
+        hears(f, 4)->wait = BB_WAIT_GROUP; /* its children may have to clean up */
+        hears(f, 5)->state = BB_TASK_RUNNING;
+        fake_box_slot(f->fake, 5, 6)->flags |= BB_TASK_CANCELLING; /* has not heard of it */
+        for (int i = 0; i < 4; i++)
+                look(f);
+        assert_int_equal(f->n_stubborn, 0);
+        for (int i = 0; i < 5; i++)
+                look(f);
+        assert_int_equal(f->n_stubborn, 1);
+        assert_int_equal(f->stubborn_number, 3);
+        assert_true(f->stubborn_for_ns >= STUBBORN_NS && f->stubborn_for_ns < 2 * STUBBORN_NS);
+
+        /* Another cancel is another one; one that is heeded is none. */
+        slot->cancel_heard_ns = slot->since_ns = f->now_ns;
+        for (int i = 0; i < 7; i++)
+                look(f);
+        assert_int_equal(f->n_stubborn, 2);
+        slot->cancel_heard_ns = slot->since_ns = f->now_ns;
+        look(f);
+        slot->seq += 2;
+        slot->number = 0;
+        slot->state = BB_TASK_NONE;
+        for (int i = 0; i < 7; i++)
+                look(f);
+        assert_int_equal(f->n_stubborn, 2);
+}
+
+static void of_many_that_go_on_a_few_are_told_of_in_a_minute(void **state)
+{
+        struct fixture *f = *state;
+
+        for (uint64_t i = 1; i <= 2 * STUBBORN_MAX; i++)
+                hears(f, i);
+        for (unsigned minute = 1; minute <= 3; minute++) {
+                for (int i = 0; i < 9; i++)
+                        look(f);
+                assert_int_equal(f->n_stubborn,
+                                 minute < 2 ? STUBBORN_TOLD_MAX : STUBBORN_MAX); /* of whom it has room */
+                f->now_ns += UINT64_C(60000000000);
+        }
+        for (uint64_t i = 1; i <= STUBBORN_MAX; i++)
+                f->fake->slots[i - 1].flags &= ~(uint32_t)BB_TASK_HEARD;
+        for (int i = 0; i < 3; i++)
+                look(f);
+        assert_int_equal(f->n_stubborn, STUBBORN_MAX + STUBBORN_TOLD_MAX);
+}
+
 static void a_box_that_is_cut_short_is_let_go_of(void **state)
 {
         struct fixture *f = *state;
@@ -461,6 +535,9 @@ int main(void)
                                                 teardown),
                 cmocka_unit_test_setup_teardown(a_box_full_of_deadlocks_is_told_of_bit_by_bit, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_long_circle_is_told_in_few_words, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_task_that_goes_on_a_second_after_its_cancel_is_told_of_once, setup,
+                                                teardown),
+                cmocka_unit_test_setup_teardown(of_many_that_go_on_a_few_are_told_of_in_a_minute, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_box_that_is_cut_short_is_let_go_of, setup, teardown),
                 cmocka_unit_test(the_place_of_a_wait_is_the_first_frame_that_is_not_the_librarys),
         };
