@@ -145,7 +145,7 @@ struct store_slow_step {
         int64_t context_id;  /* STORE_NULL: could not be read */
         const char *stack;   /* seen while it ran: one frame a line, innermost first; NULL: none */
         const char *detail;  /* all that was reported of it then; NULL: nothing */
-        uint64_t delayed;    /* tasks and timers that were due and had to wait for it */
+        uint64_t delayed;    /* tasks, timers and input that were due and had to wait for it */
         uint64_t lag_ns;     /* the longest of them waited so long */
 };
 /* *ret_key: what store_slow_step_detail finds it by. */

@@ -332,8 +332,10 @@ struct bb_task_record {
 struct bb_slow_step_record {
         uint64_t started_ns;
         uint64_t took_ns;
-        uint64_t delayed; /* timers that expired and tasks that got ready a millisecond or more before its end, and had to wait for it */
-        uint64_t lag_ns;  /* how long the step kept the first of them waiting */
+        uint64_t delayed; /* timers that expired and tasks that got ready a millisecond or more before its end, and had to wait for it;
+                             connections and other input that had come in by its end */
+        uint64_t lag_ns;  /* how long the step kept the first of them waiting; where input had come in, nobody knows when: took_ns, the most
+                             that it can be */
         uint64_t reserved[7];
 };
 

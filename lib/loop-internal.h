@@ -257,6 +257,11 @@ void loop_update_careful(struct weft_loop *loop);
 /* Calls fn(arg) on the loop's stack, which is large, whichever we are on; the running task's step goes on. loop may be NULL. */
 void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg);
 
+/* ---- loop-delayed.c ---- */
+
+/* Fills in who had to wait until now_ns for the end of that step of self's. On a task's stack. */
+void loop_count_delayed(struct weft_loop *loop, const struct weft_task *self, uint64_t now_ns, struct bb_slow_step_record *step);
+
 /* ---- loop-log.c: what calls are refused with; debug mode says why ---- */
 
 __attribute__((cold)) void task_missing_log(void);

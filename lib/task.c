@@ -20,9 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DELAY_MIN_NS 1000000U
-#define N_AHEAD 12U
-#define N_DELAYED_MAX 10000U /* that are counted */
+#define N_AHEAD 12U /* tasks that are fetched into the caches */
 
 _Thread_local struct weft_loop *weft__loop __attribute__((tls_model("initial-exec")));
 
@@ -49,33 +47,8 @@ static inline __attribute__((always_inline)) void step_begin(struct weft_loop *l
         weft__user = &task->co->user;
 }
 
-/*
- * Who had to wait for a slow step's end: timers that expired in it and tasks that got ready, or were, since a
- * millisecond or more. Descriptors are not asked: the next poll will be the first to know.
- */
-static void count_delayed(struct weft_loop *loop, const struct weft_task *self, uint64_t now_ns,
-                          struct bb_slow_step_record *step)
-{
-        uint64_t until_ns = now_ns - DELAY_MIN_NS, first_ns = now_ns;
-        uint32_t n = timers_count_until(&loop->timers, until_ns, N_DELAYED_MAX, &first_ns);
-
-        for (const struct ready *ready = loop->ready_head; ready != NULL && n < N_DELAYED_MAX; ready = ready->next) {
-                const struct weft_task *task = (const struct weft_task *)ready;
-
-                if (ready->is_handle || task == self || task->slot->since_ns > until_ns)
-                        continue;
-                n++;
-                if (task->slot->since_ns < first_ns)
-                        first_ns = task->slot->since_ns;
-        }
-        step->delayed = n;
-        step->lag_ns = n == 0 ? 0 : first_ns < step->started_ns ? step->took_ns : now_ns - first_ns;
-}
-
-/* A step over the threshold: to the history always, to the log in debug mode; that on the loop's stack, right after it.
- */
-static void __attribute__((noinline, cold))
-step_was_slow(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns, uint64_t took_ns)
+/* A step over the threshold: to the history always, to the log in debug mode; that on the loop's stack, right after it. */
+static void __attribute__((noinline, cold)) step_was_slow(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns, uint64_t took_ns)
 {
         struct bb_record *record = box_record(loop->box, now_ns);
 
@@ -90,7 +63,7 @@ step_was_slow(struct weft_loop *loop, struct weft_task *task, uint64_t now_ns, u
                         .name = task->slot->name,
                         .slow_step = {.started_ns = now_ns - took_ns, .took_ns = took_ns},
                 };
-                count_delayed(loop, task, now_ns, &record->slow_step);
+                loop_count_delayed(loop, task, now_ns, &record->slow_step);
                 box_push(loop->box, record, 0);
         }
         if (loop_debug(loop) && loop->slow_task == NULL) {
