@@ -27,6 +27,17 @@
 
 /* ---- turns ---- */
 
+/* At the limit the next one that comes takes the place of one that is idle; where none is, it has to wait. */
+static void note_full(struct weft_http_server *server)
+{
+        bool full = server->stats.connections >= server->options.max_connections && TAILQ_EMPTY(&server->idle);
+
+        if (__builtin_expect(full == server->full, 1))
+                return;
+        server->full = full;
+        http_listeners_pause(server, full || server->resting || !server->serving);
+}
+
 static void set_turn(struct http_connection *connection, enum http_turn turn)
 {
         struct weft_http_server *server = connection->server;
@@ -35,13 +46,9 @@ static void set_turn(struct http_connection *connection, enum http_turn turn)
                 TAILQ_REMOVE(&server->idle, connection, turn_link);
         connection->turn = turn;
         connection->since_ns = weft_time();
-        if (turn != HTTP_IDLE)
-                return;
-        TAILQ_INSERT_TAIL(&server->idle, connection, turn_link);
-        if (server->full) { /* the next one that comes takes its place */
-                server->full = false;
-                http_listeners_pause(server, server->resting || !server->serving);
-        }
+        if (turn == HTTP_IDLE)
+                TAILQ_INSERT_TAIL(&server->idle, connection, turn_link);
+        note_full(server);
 }
 
 static void count_bytes(struct http_connection *connection, size_t n)
@@ -197,6 +204,7 @@ static void forget(struct http_connection *connection)
                 server->by_fd[connection->fd] = NULL;
         server->stats.connections--;
         free(connection);
+        note_full(server);
 }
 
 /* evhttp's: the connection is about to go. */
@@ -219,10 +227,6 @@ static void close_cb(struct evhttp_connection *evcon, void *arg)
         if (connection->turn == HTTP_FAILED)
                 http_linger(server, connection->fd);
         forget(connection);
-        if (server->full && server->stats.connections < server->options.max_connections) {
-                server->full = false;
-                http_listeners_pause(server, server->resting || !server->serving);
-        }
         if (server->stopping)
                 (void)weft_event_set(&server->changed);
 }
@@ -262,10 +266,9 @@ static struct bufferevent *accept_cb(struct event_base *base, void *arg)
         TAILQ_INSERT_TAIL(&server->fresh, connection, turn_link);
         event_active(server->attend_event, EV_TIMEOUT, 0);
         server->stats.connections++;
-        if (server->stats.connections >= server->options.max_connections && !http_connection_evict(server)) {
-                server->full = true;
-                http_listeners_pause(server, true);
-        }
+        if (server->stats.connections > server->options.max_connections)
+                (void)http_connection_evict(server); /* there is one, or nobody would have been accepted */
+        note_full(server);
         return connection->bev;
 }
 
@@ -319,6 +322,7 @@ static void adopt(struct http_connection *connection)
                 free(connection);
                 if (evcon != NULL)
                         evhttp_connection_free(evcon);
+                note_full(server);
                 return;
         }
         server->by_fd[connection->fd] = connection;

@@ -5,6 +5,7 @@
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -256,6 +257,28 @@ def send_much(connection, start):
             connection.sendall(piece)
     except OSError:
         pass
+
+
+@test("ten thousand connections are held and served; the one too many takes the place of the one that is idle longest")
+def ten_thousand():
+    n = 10000  # the default limit
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < n + 200:
+        raise Skip(f"{hard} descriptors are all that a process may have here")
+    many_descriptors()
+    with Weftd(http()) as weftd:
+        connections = [connect(weftd) for _ in range(n)]
+        descriptors = f"/proc/{weftd.running('http')}/fd"
+        wait_until(lambda: len(os.listdir(descriptors)) >= n, "the service has them all")
+        check(not select.select(connections[:1], [], [], 0)[0], "the first one was closed before the limit")
+        check_equal(curl(weftd, "/?num=1")[0], 200, "the client that is one too many")
+        check_equal(connections[0].recv(1), b"", "what the one gets that is idle longest")
+        for connection in connections[1:]:
+            connection.sendall(b"GET /?num=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        check_equal({answer(connection) for connection in connections[1:]}, {"HTTP/1.1 200 OK"}, "answers to the others")
+        check_equal(curl(weftd, "/slow?ms=1")[0], 200, "one more")
+        for connection in connections:
+            connection.close()
 
 
 @test("out of descriptors it makes room at the cost of who is idle, and serves")

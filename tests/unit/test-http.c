@@ -665,17 +665,41 @@ static int full(void *arg)
 {
         static const struct weft_http_options options = {.max_connections = 3};
         struct weft_http_stats stats;
-        int fds[3];
+        char byte;
+        int fds[4];
 
         (void)arg;
         CHECK(start(&options) == 0);
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 3; i++) {
                 CHECK((fds[i] = weft_connect(service.address, 0)) >= 0);
-        CHECK_CALL("GET", "/hello?num=1", NULL, NULL, "200 {\"num\":1}"); /* the oldest made room */
+                UNTIL((weft_http_server_stats(service.server, &stats), stats.connections == (unsigned)i + 1));
+        }
+        CHECK((fds[3] = weft_connect(service.address, 0)) >= 0);
+        CHECK(weft_read(fds[0], &byte, 1) == 0); /* the oldest makes room, only when the one too many comes */
         weft_http_server_stats(service.server, &stats);
-        CHECK(stats.connections <= 3);
-        for (int i = 0; i < 3; i++)
-                weft_close(fds[i]);
+        CHECK(stats.connections == 3);
+        for (int i = 1; i < 4; i++) {
+                CHECK(recv(fds[i], &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
+                CHECK(send_text(fds[i], "GET /long HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+        weft_close(fds[0]);
+
+        /* None is idle: who comes waits, until one goes. */
+        UNTIL(service.n_begun == 3);
+        CHECK((fds[0] = weft_connect(service.address, 0)) >= 0);
+        CHECK(send_text(fds[0], "GET /hello?num=1 HTTP/1.1\r\nHost: a\r\n\r\n"));
+        for (int turn = 0; turn < 5; turn++)
+                CHECK(weft_sleep(1) == 0); /* the loop polls */
+        weft_http_server_stats(service.server, &stats);
+        CHECK(stats.connections == 3 && stats.requests == 3);
+        weft_close(fds[1]);
+        CHECK(weft_read(fds[0], &byte, 1) == 1);
+        weft_http_server_stats(service.server, &stats);
+        CHECK(stats.connections == 3 && stats.requests == 4);
+        weft_close(fds[0]);
+        weft_close(fds[2]);
+        weft_close(fds[3]);
+        UNTIL((weft_http_server_stats(service.server, &stats), stats.connections == 0));
         return stop();
 }
 
