@@ -23,6 +23,7 @@
 
 #define WATCH_NS 20000000U
 #define READ_BYTES 65536U       /* at once */
+#define CHUNK_OVERHEAD 8U       /* so many times as long as its body may a request be */
 #define READ_AHEAD_BYTES 65536U /* of requests behind the one that is handled */
 
 /* ---- turns ---- */
@@ -92,6 +93,22 @@ static void note_read(struct http_connection *connection, size_t n)
         connection->last_bytes = n;
 }
 
+/*
+ * More than the parts of any request that evhttp limits: it does not limit what is between chunks, lines without an end
+ * or without anything in them, and searches all that has come of a line again with each piece of it. Chunks of few
+ * bytes may be several times as long as what is in them.
+ */
+static bool is_too_long(const struct http_connection *connection, size_t buffered_bytes)
+{
+        const struct weft_http_options *options = &connection->server->options;
+        size_t part = options->max_body_bytes > options->max_header_bytes ? options->max_body_bytes
+                                                                          : options->max_header_bytes;
+
+        return (buffered_bytes > READ_BYTES && buffered_bytes - READ_BYTES > part) ||
+               (connection->request_bytes > READ_BYTES &&
+                (connection->request_bytes - READ_BYTES) / CHUNK_OVERHEAD > part);
+}
+
 static void input_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *arg)
 {
         struct http_connection *connection = arg;
@@ -111,7 +128,9 @@ static void input_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
         if (info->n_added == 0)
                 return;
         count_bytes(connection, info->n_added);
-        if (server->buffered_bytes > server->options.max_buffered_bytes)
+        if (is_too_long(connection, evbuffer_get_length(buffer)))
+                doom(connection, 413);
+        else if (server->buffered_bytes > server->options.max_buffered_bytes)
                 doom(connection, 503);
 }
 
@@ -359,7 +378,7 @@ static void end_doomed(struct http_connection *connection)
                 return;
         }
         connection->server->stats.rejected++;
-        length = http_failure_text(connection->doom, NULL, text, sizeof(text));
+        length = http_failure_text(connection->server, connection->doom, NULL, text, sizeof(text));
         if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
                 (void)!send(connection->fd, text, length,
                             MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */

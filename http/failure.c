@@ -35,15 +35,15 @@ int http_failure_status(const struct http_connection *connection, int said)
         return 400;
 }
 
-size_t http_failure_text(int status, const char *detail, char *buffer, size_t size)
+size_t http_failure_text(struct weft_http_server *server, int status, const char *detail, char *buffer, size_t size)
 {
         char body[128];
         int n = snprintf(body, sizeof(body), "{\"detail\":\"%s\"}", detail != NULL ? detail : http_phrase(status));
 
-        n = snprintf(
-                buffer, size,
-                "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-                status, http_phrase(status), n, body);
+        n = snprintf(buffer, size,
+                     "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %s\r\n"
+                     "Connection: close\r\n\r\n%s",
+                     status, http_phrase(status), n, http_date(server), body);
         return (size_t)n < size ? (size_t)n : size - 1;
 }
 
@@ -52,7 +52,7 @@ void http_failure_replace(struct http_connection *connection)
         struct evbuffer *output = bufferevent_get_output(connection->bev);
         char text[512];
         const char *detail = is_early_chunk(connection) ? "A chunk is malformed, or too large" : NULL;
-        size_t length = http_failure_text(connection->doom, detail, text, sizeof(text));
+        size_t length = http_failure_text(connection->server, connection->doom, detail, text, sizeof(text));
 
         /* A bufferevent keeps the front of its output to itself, lest bytes go that it has half written. None of these
          * has gone. */

@@ -235,7 +235,7 @@ int http_failure_status(const struct http_connection *connection, int said);
 void http_failure_replace(struct http_connection *connection);
 
 /* A whole reply as text, for who cannot go through evhttp; its length. detail may be NULL. */
-size_t http_failure_text(int status, const char *detail, char *buffer, size_t size);
+size_t http_failure_text(struct weft_http_server *server, int status, const char *detail, char *buffer, size_t size);
 
 /* ---- linger.c ---- */
 

@@ -49,7 +49,7 @@ static void check_reading(struct http_connection *connection, uint64_t age_ns)
         if (age_ns <= allowance(&server->options, server->options.read_timeout_ns, connection->request_bytes))
                 return;
         server->stats.rejected++;
-        length = http_failure_text(408, NULL, text, sizeof(text));
+        length = http_failure_text(server, 408, NULL, text, sizeof(text));
         if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
                 (void)!send(connection->fd, text, length,
                             MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
@@ -75,7 +75,8 @@ static void check_writing(struct http_connection *connection, uint64_t now_ns)
         if (unsent == 0 || unsent != connection->unsent_bytes)
                 connection->progress_ns = now_ns;
         connection->unsent_bytes = unsent;
-        if (now_ns - connection->progress_ns > options->write_timeout_ns ||
+        if ((connection->turn == HTTP_FAILED && unsent == 0) || /* evhttp would keep one that said CONNECT */
+            now_ns - connection->progress_ns > options->write_timeout_ns ||
             (connection->turn != HTTP_HANDLING &&
              now_ns - connection->since_ns > allowance(options, options->write_timeout_ns, connection->reply_bytes)))
                 http_connection_close(connection);

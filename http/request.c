@@ -228,8 +228,8 @@ struct header_check {
 
 /*
  * What evhttp lets pass, and another server before or behind this one may understand in another way: two lengths, a
- * length and chunks, other codings than chunks, names with a space before the colon. Taken apart differently, a request
- * hides another.
+ * length and chunks, other codings than chunks, two hosts, names with a space before the colon. Taken apart
+ * differently, a request hides another.
  */
 static void check_header(struct header_check *check, const char *name, const char *value)
 {
@@ -238,7 +238,12 @@ static void check_header(struct header_check *check, const char *name, const cha
         if (length == 0 || name[length - 1] == ' ' || name[length - 1] == '\t')
                 check->bad = true;
         switch (length) {
-        case 4: check->host = check->host || strcasecmp(name, "Host") == 0; break;
+        case 4:
+                if (strcasecmp(name, "Host") != 0)
+                        break;
+                check->bad = check->bad || check->host;
+                check->host = true;
+                break;
         case 11:
                 if (check->traceparent == NULL && strcasecmp(name, "traceparent") == 0)
                         check->traceparent = value;
@@ -273,6 +278,8 @@ static int check_request(const struct weft_http_server *server, struct evhttp_re
                 return 503;
         if (strlen(evhttp_request_get_uri(ereq)) > server->options.max_uri_bytes)
                 return 414;
+        if (strncmp(evhttp_request_get_uri(ereq), "//", 2) == 0)
+                return 400; /* evhttp takes the first part of the path for a host */
         TAILQ_FOREACH (header, evhttp_request_get_input_headers(ereq), next)
                 check_header(&check, header->key, header->value);
         if (check.bad || (check.chunked && check.length != NULL) ||

@@ -311,14 +311,19 @@ static int bind_values(struct weft_http_request *request, const struct http_rout
         return 0;
 }
 
+/* The methods that are served there. */
+static unsigned offered(const struct http_route *route)
+{
+        return route->methods | EVHTTP_REQ_OPTIONS | (route->methods & EVHTTP_REQ_GET ? EVHTTP_REQ_HEAD : 0);
+}
+
 /* True: the route has a handler for the request's method. */
 static bool take(struct weft_http_request *request, const struct http_route *route)
 {
         enum evhttp_cmd_type method = evhttp_request_get_command(request->ereq);
         const struct http_handler *handler;
 
-        request->allowed |=
-                route->methods | EVHTTP_REQ_OPTIONS | (route->methods & EVHTTP_REQ_GET ? EVHTTP_REQ_HEAD : 0);
+        request->allowed |= offered(route);
         if (method == EVHTTP_REQ_HEAD && !(route->methods & EVHTTP_REQ_HEAD))
                 method = EVHTTP_REQ_GET;
         for (handler = route->handlers; handler != NULL && handler->method != method;)
@@ -347,7 +352,7 @@ int http_routes_find(const struct http_routes *routes, struct weft_http_request 
                 if (strcmp(request->path, "*") != 0)
                         return -EILSEQ;
                 for (const struct http_route *route = routes->first; route != NULL; route = route->next)
-                        request->allowed |= route->methods | EVHTTP_REQ_OPTIONS;
+                        request->allowed |= offered(route);
                 return 0;
         }
         if (strchr(request->path, '%') == NULL)

@@ -418,7 +418,7 @@ static int parameters(void *arg)
 static int routes(void *arg)
 {
         struct weft_http_response *response;
-        char url[300];
+        char url[300], answer[500];
 
         (void)arg;
         CHECK(start(NULL) == 0);
@@ -437,6 +437,9 @@ static int routes(void *arg)
         CHECK(weft_http_response_status(response) == 204);
         CHECK(strcmp(weft_http_response_header(response, "allow"), "GET, HEAD, PUT, OPTIONS") == 0);
         weft_http_response_free(response);
+        CHECK(talk_text("OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", NULL, answer, sizeof(answer)) ==
+              0);
+        CHECK(strstr(answer, "Allow: GET, HEAD, POST, PUT, OPTIONS\r\n") != NULL);
         CHECK(weft_http_fetch(url, &(struct weft_http_call){.method = "HEAD"}, &response) == 0);
         CHECK(weft_http_response_status(response) == 200);
         CHECK(strcmp(weft_http_response_header(response, "Content-Length"), "16") == 0);
@@ -538,16 +541,22 @@ static int refusals(void *arg)
         static const struct weft_http_options options = {
                 .max_uri_bytes = 100, .max_header_bytes = 1000, .max_body_bytes = 5000};
         static char big[400000];
+        char answer[1000];
         int n;
 
         (void)arg;
         CHECK(start(&options) == 0);
         CHECK_TALK("garbage\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n");
         CHECK_TALK("GET /hello HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400 ");
-        CHECK_TALK("GET /hello HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "); /* no Host */
+        CHECK_TALK("GET /hello HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ");             /* no Host */
+        CHECK_TALK("GET //hello HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400 "); /* a path, or a host? */
+        CHECK_TALK("GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "HTTP/1.1 400 ");
         CHECK_TALK("GET /hello%zz HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400 ");
         CHECK_TALK("BREW /hello HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 501 ");
+        CHECK(talk_text("BREW /hello HTTP/1.1\r\n\r\n", NULL, answer, sizeof(answer)) == 0 &&
+              strstr(answer, "\r\nDate: ") != NULL);
         CHECK_TALK("TRACE /hello HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 501 ");
+        CHECK_TALK("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 501 ");
         CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                    "HTTP/1.1 400 ");
         CHECK_TALK("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length : 5\r\n\r\nabcde", "HTTP/1.1 400 ");
@@ -570,6 +579,11 @@ static int refusals(void *arg)
         n = snprintf(big, sizeof(big), "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
         for (size_t at = (size_t)n; at + 1006 < sizeof(big); at += 1006)
                 memcpy(big + at, "3e8\r\n", 5), memset(big + at + 5, 'a', 1000), big[at + 1005] = '\n';
+        CHECK(check_talk(__LINE__, big, sizeof(big), "HTTP/1.1 413 ") == 0);
+        /* the length of a chunk that does not end, and chunks of nothing */
+        memset(big + n, '1', sizeof(big) - (size_t)n);
+        CHECK(check_talk(__LINE__, big, sizeof(big), "HTTP/1.1 413 ") == 0);
+        memset(big + n, '\n', sizeof(big) - (size_t)n);
         CHECK(check_talk(__LINE__, big, sizeof(big), "HTTP/1.1 413 ") == 0);
         CHECK_CALL("GET", "/hello?num=1", NULL, NULL, "200 {\"num\":1}");
         return stop();
