@@ -90,13 +90,38 @@ static const char *base_name(const char *path)
         return slash != NULL ? slash + 1 : path;
 }
 
-/* The innermost frame that is the program's own: of the object that holds the task's coroutine, or of the program. n_frames: there is none. */
+/* The loader knows a library by a link, "libx.so.0", and the kernel as the file "libx.so.0.1.2". */
+static bool is_same_object(const char *a, const char *b)
+{
+        size_t n = strlen(a), n_b = strlen(b);
+
+        if (n > n_b)
+                return is_same_object(b, a);
+        return strncmp(a, b, n) == 0 && (b[n] == '\0' || (b[n] == '.' && strstr(a, ".so") != NULL));
+}
+
+/*
+ * The object whose frames are the program's own: that of the task's coroutine. Where that is libweft-http's, which calls the handlers of
+ * requests and what goes around them, theirs: of the outermost frame that is not of weft's libraries.
+ */
+static const char *own_object(const struct report *report, const struct stacktrace *trace)
+{
+        if (!is_same_object(base_name(report->module), "libweft-http.so"))
+                return base_name(report->module);
+        for (size_t i = trace->n_frames; i-- > 0;)
+                if (trace->frames[i].module != NULL && strncmp(base_name(trace->frames[i].module), "libweft", 7) != 0)
+                        return base_name(trace->frames[i].module);
+        return base_name(report->module);
+}
+
+/* The innermost frame that is the program's own. n_frames: there is none. */
 static size_t own_frame(const struct report *report, const struct stacktrace *trace)
 {
+        const char *own = own_object(report, trace);
         size_t i = 0;
 
-        while (i < trace->n_frames && (trace->frames[i].module == NULL || report->module[0] == '\0' ||
-                                       strcmp(base_name(trace->frames[i].module), base_name(report->module)) != 0))
+        while (i < trace->n_frames &&
+               (trace->frames[i].module == NULL || own[0] == '\0' || !is_same_object(base_name(trace->frames[i].module), own)))
                 i++;
         return i;
 }

@@ -191,7 +191,7 @@ def blocking():
             wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the request sleeps")
             blocker.sendall(get("/block?ms=3000"))
             # (a sanitized program's frames are its sanitizer's)
-            read_until(follower.stdout, "blocked", "request = GET /block", *([] if SANITIZED else ["block at "]))
+            read_until(follower.stdout, "blocked", "request = GET /block", *([] if SANITIZED else ["in nanosleep() called by block() at "]))
             # Requests that arrive meanwhile: four on connections of their own, one on a connection that is there.
             late = [known] + [connect(weftd) for _ in range(4)]
             for connection in late:

@@ -282,6 +282,28 @@ static void the_line_names_the_call_and_the_programs_own_place(void **state)
         check_text(&report, frames, 4, "a callback has blocked its loop for 0.105 s, in sleep() called by task() at prog.c:13");
 }
 
+static void what_a_requests_handler_calls_is_the_programs_own_call(void **state)
+{
+        struct report report = report_of(105 * MS);
+        struct stack_frame frames[] = {
+                {.module = "/lib/libc.so.6", .function = "__sleep", .file = "../sysdeps/sleep.c", .line = 55},
+                {.module = "/usr/lib/app.so.1.2", .function = "block", .file = "app.c", .line = 13},
+                {.module = "/usr/lib/libweft-http.so.0.0.0", .function = "weft_http_next", .file = "request.c", .line = 120},
+                {.module = "/usr/lib/app.so.1.2", .function = "with_context", .file = "app.c", .line = 7},
+                {.module = "/usr/lib/libweft-http.so.0.0.0", .function = "serve", .file = "request.c", .line = 170},
+                {.module = "/usr/lib/libweft.so.0.0.0", .function = "task_main", .file = "task.c", .line = 500},
+        };
+
+        (void)state;
+        (void)snprintf(report.module, sizeof(report.module), "/usr/lib/libweft-http.so.0"); /* as the loader knows it */
+        check_text(&report, frames, 6, "has blocked its loop for 0.105 s, in sleep() called by block() at app.c:13");
+        check_text(&report, frames, 1, "has blocked its loop for 0.105 s, in __sleep() at ../sysdeps/sleep.c:55");
+        (void)snprintf(report.module, sizeof(report.module), "/usr/lib/app.so.1");
+        check_text(&report, frames, 6, "has blocked its loop for 0.105 s, in sleep() called by block() at app.c:13");
+        (void)snprintf(report.module, sizeof(report.module), "/usr/lib/app");
+        check_text(&report, frames, 6, "has blocked its loop for 0.105 s, in __sleep() at ../sysdeps/sleep.c:55");
+}
+
 static void without_debug_information_the_line_has_module_and_offset(void **state)
 {
         struct report report = report_of(2 * S);
@@ -313,6 +335,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(a_callback_blocks_as_a_step_does_unless_a_task_runs_in_it, setup, teardown),
                 cmocka_unit_test_setup_teardown(garbage_in_the_slot_is_no_step, setup, teardown),
                 cmocka_unit_test(the_line_names_the_call_and_the_programs_own_place),
+                cmocka_unit_test(what_a_requests_handler_calls_is_the_programs_own_call),
                 cmocka_unit_test(without_debug_information_the_line_has_module_and_offset),
         };
 
