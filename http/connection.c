@@ -47,7 +47,9 @@ static void set_turn(struct http_connection *connection, enum http_turn turn)
                 TAILQ_REMOVE(&server->idle, connection, turn_link);
         connection->turn = turn;
         connection->since_ns = weft_time();
-        if (turn == HTTP_IDLE)
+        if (turn == HTTP_READING)
+                connection->begun_ns = connection->since_ns;
+        else if (turn == HTTP_IDLE)
                 TAILQ_INSERT_TAIL(&server->idle, connection, turn_link);
         note_full(server);
 }
@@ -152,7 +154,6 @@ static void output_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *in
         if (status == 100)
                 return;
         set_turn(connection, HTTP_FAILED);
-        connection->server->stats.rejected++;
         doom(connection, http_failure_status(connection, status));
 }
 
@@ -366,9 +367,6 @@ static void sweep_soon(struct weft_http_server *server)
 /* Ends it with a status that it is told, if that is possible still. */
 static void end_doomed(struct http_connection *connection)
 {
-        char text[512];
-        size_t length;
-
         if (connection->turn == HTTP_FAILED) {
                 http_failure_replace(connection);
                 return;
@@ -377,12 +375,8 @@ static void end_doomed(struct http_connection *connection)
                 connection->doom = 0; /* its request has come whole meanwhile */
                 return;
         }
-        connection->server->stats.rejected++;
-        length = http_failure_text(connection->server, connection->doom, NULL, text, sizeof(text));
-        if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
-                (void)!send(connection->fd, text, length,
-                            MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
-        set_turn(connection, HTTP_FAILED);                /* so that it lingers */
+        http_failure_send(connection, connection->doom);
+        set_turn(connection, HTTP_FAILED); /* so that it lingers */
         http_connection_close(connection);
 }
 

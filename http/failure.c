@@ -11,6 +11,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+
+#define REPLY_SIZE 512
 
 /* A chunk that evhttp did not take, well before the limit: it says no more than that. */
 static bool is_early_chunk(const struct http_connection *connection)
@@ -35,24 +38,38 @@ int http_failure_status(const struct http_connection *connection, int said)
         return 400;
 }
 
-size_t http_failure_text(struct weft_http_server *server, int status, const char *detail, char *buffer, size_t size)
+/* A whole reply in text; its length. It is counted and logged. */
+static size_t make_reply(const struct http_connection *connection, int status, char *text, size_t size)
 {
+        const char *detail = connection->turn == HTTP_FAILED && is_early_chunk(connection)
+                                     ? "A chunk is malformed, or too large"
+                                     : NULL;
         char body[128];
-        int n = snprintf(body, sizeof(body), "{\"detail\":\"%s\"}", detail != NULL ? detail : http_phrase(status));
+        int n_body = snprintf(body, sizeof(body), "{\"detail\":\"%s\"}", detail != NULL ? detail : http_phrase(status));
+        int n = snprintf(text, size,
+                         "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %s\r\n"
+                         "Connection: close\r\n\r\n%s",
+                         status, http_phrase(status), n_body, http_date(connection->server), body);
 
-        n = snprintf(buffer, size,
-                     "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %s\r\n"
-                     "Connection: close\r\n\r\n%s",
-                     status, http_phrase(status), n, http_date(server), body);
+        connection->server->stats.rejected++;
+        http_access_log_refused(connection, NULL, status, (size_t)n_body);
         return (size_t)n < size ? (size_t)n : size - 1;
+}
+
+void http_failure_send(struct http_connection *connection, int status)
+{
+        char text[REPLY_SIZE];
+        size_t length = make_reply(connection, status, text, sizeof(text));
+
+        if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
+                (void)!send(connection->fd, text, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 void http_failure_replace(struct http_connection *connection)
 {
         struct evbuffer *output = bufferevent_get_output(connection->bev);
-        char text[512];
-        const char *detail = is_early_chunk(connection) ? "A chunk is malformed, or too large" : NULL;
-        size_t length = http_failure_text(connection->server, connection->doom, detail, text, sizeof(text));
+        char text[REPLY_SIZE];
+        size_t length = make_reply(connection, connection->doom, text, sizeof(text));
 
         /* A bufferevent keeps the front of its output to itself, lest bytes go that it has half written. None of these
          * has gone. */

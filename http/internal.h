@@ -162,6 +162,7 @@ struct http_connection {
         int fd;
         enum http_turn turn;
         uint64_t since_ns;                 /* the turn */
+        uint64_t begun_ns;                 /* the first byte of the latest request */
         size_t request_bytes;              /* that have come of the request */
         size_t line_bytes;                 /* of its first line, once that is read; 0: not yet */
         size_t last_bytes;                 /* that evhttp has taken at last */
@@ -234,8 +235,8 @@ uint64_t http_after(uint64_t ns, uint64_t more_ns); /* the sum, or the end of ti
 int http_failure_status(const struct http_connection *connection, int said);
 void http_failure_replace(struct http_connection *connection);
 
-/* A whole reply as text, for who cannot go through evhttp; its length. detail may be NULL. */
-size_t http_failure_text(struct weft_http_server *server, int status, const char *detail, char *buffer, size_t size);
+/* Likewise, past evhttp, of a connection that is about to be closed; who has no room for it gets none. */
+void http_failure_send(struct http_connection *connection, int status);
 
 /* ---- linger.c ---- */
 
@@ -303,6 +304,9 @@ struct weft_http_request {
 /* evhttp's callback. */
 void http_request_cb(struct evhttp_request *ereq, void *arg);
 
+/* Who is at the other end: "127.0.0.1:40312", "unix", "?". */
+void http_peer_text(int fd, char ret_text[HTTP_PEER_SIZE]);
+
 /* Ends a request whose task has not begun, and now never will. */
 void http_request_abandon(struct weft_http_request *request);
 
@@ -351,7 +355,12 @@ const char *http_date(struct weft_http_server *server);
 void http_reply_send(struct weft_http_request *request);
 
 /* ---- access-log.c ---- */
+bool http_access_log_wanted(const struct weft_http_server *server);
 void http_access_log(struct weft_http_request *request);
+
+/* Of one that was refused before it had a task; ereq NULL: nobody knows what it was. */
+void http_access_log_refused(const struct http_connection *connection, struct evhttp_request *ereq, int status,
+                             size_t body_bytes);
 
 /* ---- trace.c ---- */
 extern struct weft_contextvar http_trace_ctx;

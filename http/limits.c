@@ -9,8 +9,6 @@
 
 #include "internal.h"
 
-#include <sys/socket.h>
-
 #define SWEEP_MIN_NS 10000000U
 #define SWEEP_MAX_NS 1000000000U
 
@@ -42,17 +40,11 @@ static uint64_t allowance(const struct weft_http_options *options, uint64_t base
 /* A request that does not come to its end. */
 static void check_reading(struct http_connection *connection, uint64_t age_ns)
 {
-        struct weft_http_server *server = connection->server;
-        char text[512];
-        size_t length;
+        const struct weft_http_options *options = &connection->server->options;
 
-        if (age_ns <= allowance(&server->options, server->options.read_timeout_ns, connection->request_bytes))
+        if (age_ns <= allowance(options, options->read_timeout_ns, connection->request_bytes))
                 return;
-        server->stats.rejected++;
-        length = http_failure_text(server, 408, NULL, text, sizeof(text));
-        if (evbuffer_get_length(bufferevent_get_output(connection->bev)) == 0)
-                (void)!send(connection->fd, text, length,
-                            MSG_DONTWAIT | MSG_NOSIGNAL); /* who has no room for it gets none */
+        http_failure_send(connection, 408);
         http_connection_close(connection);
 }
 

@@ -215,8 +215,10 @@ static void reject(struct weft_http_server *server, struct http_connection *conn
         (void)evhttp_add_header(headers, "Content-Type", "application/json");
         if (evhttp_request_get_command(ereq) != EVHTTP_REQ_HEAD)
                 (void)evbuffer_add_printf(body, "{\"detail\":\"%s\"}", http_phrase(status));
-        if (connection != NULL)
+        if (connection != NULL) {
+                http_access_log_refused(connection, ereq, status, evbuffer_get_length(body));
                 http_connection_writing(connection, 0);
+        }
         evhttp_send_reply(ereq, status, http_phrase(status), NULL);
 }
 
@@ -330,7 +332,7 @@ void http_request_cb(struct evhttp_request *ereq, void *arg)
                 if (status != 0)
                         request_free(request);
         }
-        if (status == 0 && (server->options.access_log != NULL || weft_log_level() <= WEFT_LOG_INFO))
+        if (status == 0 && http_access_log_wanted(server))
                 (void)weft_http_request_peer(request); /* as long as it is there */
         if (status != 0)
                 reject(server, connection, ereq, status);
@@ -394,15 +396,20 @@ int weft_http_request_body(struct weft_http_request *request, const char **ret_d
         return 0;
 }
 
-const char *weft_http_request_peer(struct weft_http_request *request)
+void http_peer_text(int fd, char ret_text[HTTP_PEER_SIZE])
 {
         struct sockaddr_storage address = {0};
         socklen_t size = sizeof(address);
 
-        if (request->peer[0] != '\0')
-                return request->peer;
-        if (request->connection == NULL || getpeername(request->connection->fd, (struct sockaddr *)&address, &size) < 0)
-                return "?";
-        weft_address_text((struct sockaddr *)&address, size, request->peer, sizeof(request->peer));
-        return request->peer;
+        if (getpeername(fd, (struct sockaddr *)&address, &size) < 0)
+                (void)strcpy(ret_text, "?");
+        else
+                weft_address_text((struct sockaddr *)&address, size, ret_text, HTTP_PEER_SIZE);
+}
+
+const char *weft_http_request_peer(struct weft_http_request *request)
+{
+        if (request->peer[0] == '\0' && request->connection != NULL)
+                http_peer_text(request->connection->fd, request->peer);
+        return request->peer[0] != '\0' ? request->peer : "?";
 }

@@ -539,7 +539,7 @@ static int traces(void *arg)
 static int refusals(void *arg)
 {
         static const struct weft_http_options options = {
-                .max_uri_bytes = 100, .max_header_bytes = 1000, .max_body_bytes = 5000};
+                .max_uri_bytes = 100, .max_header_bytes = 1000, .max_body_bytes = 5000, .access_log = log_line};
         static char big[400000];
         char answer[1000];
         int n;
@@ -551,6 +551,8 @@ static int refusals(void *arg)
         CHECK_TALK("GET /hello HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ");             /* no Host */
         CHECK_TALK("GET //hello HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400 "); /* a path, or a host? */
         CHECK_TALK("GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "HTTP/1.1 400 ");
+        CHECK(strstr(service.lines, " \"-\" 400 24 ") != NULL &&
+              strstr(service.lines, " \"GET /hello\" 400 24 ") != NULL);
         CHECK_TALK("GET /hello%zz HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 400 ");
         CHECK_TALK("BREW /hello HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 501 ");
         CHECK(talk_text("BREW /hello HTTP/1.1\r\n\r\n", NULL, answer, sizeof(answer)) == 0 &&
@@ -582,7 +584,9 @@ static int refusals(void *arg)
         CHECK(check_talk(__LINE__, big, sizeof(big), "HTTP/1.1 413 ") == 0);
         /* the length of a chunk that does not end, and chunks of nothing */
         memset(big + n, '1', sizeof(big) - (size_t)n);
+        service.lines[0] = '\0';
         CHECK(check_talk(__LINE__, big, sizeof(big), "HTTP/1.1 413 ") == 0);
+        CHECK(strstr(service.lines, " \"-\" 413 30 ") != NULL);
         memset(big + n, '\n', sizeof(big) - (size_t)n);
         CHECK(check_talk(__LINE__, big, sizeof(big), "HTTP/1.1 413 ") == 0);
         CHECK_CALL("GET", "/hello?num=1", NULL, NULL, "200 {\"num\":1}");
@@ -661,14 +665,18 @@ static int timeouts(void *arg)
 {
         static const struct weft_http_options options = {.request_timeout_ns = WEFT_MILLISECONDS(100),
                                                          .read_timeout_ns = WEFT_MILLISECONDS(100),
-                                                         .idle_timeout_ns = WEFT_MILLISECONDS(200)};
+                                                         .idle_timeout_ns = WEFT_MILLISECONDS(200),
+                                                         .access_log = log_line};
         char answer[1000];
+        const char *line;
 
         (void)arg;
         CHECK(start(&options) == 0);
         CHECK_CALL("GET", "/long", NULL, NULL, "503 {\"detail\":\"The request has timed out\"}");
         CHECK(service.n_reset == 1);
         CHECK_TALK("GET /hello?num=1 HT", "HTTP/1.1 408 Request Timeout\r\n");
+        line = strstr(service.lines, " \"-\" 408 28 ");
+        CHECK(line != NULL && atof(line + 12) >= 100);
         CHECK(talk_text("", NULL, answer, sizeof(answer)) == 0 && answer[0] == '\0');
         CHECK(talk_text("GET /hello?num=1 HTTP/1.1\r\nHost: a\r\n\r\n", NULL, answer, sizeof(answer)) == 0);
         CHECK(strncmp(answer, "HTTP/1.1 200 ", 13) == 0); /* and closed when it was idle */

@@ -69,7 +69,8 @@ struct weft_http_options {
         uint64_t stop_timeout_ns; /* how long weft_http_serve lets requests go on that run when it is cancelled; 10 s */
         /*
          * One line per reply, `127.0.0.1:40312 "GET /?num=1" 200 25 0.183` (peer, request, status, bytes of the body,
-         * milliseconds): NULL: to the log, at level WEFT_LOG_INFO, which is not shown by default.
+         * milliseconds; "-" for a request that could not be read, and for a reply that nobody was there to get): NULL:
+         * to the log, at level WEFT_LOG_INFO, which is not shown by default.
          */
         void (*access_log)(const char *line, void *arg);
         void *access_log_arg;
