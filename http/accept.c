@@ -1,15 +1,67 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listeners that pause: at the limit of connections, until one goes or is idle, and for a second when the process is
- * out of descriptors. What waits meanwhile waits in the kernel's queue.
+ * Listeners that pause: at the limit of connections, until one goes, is idle or slow, and for a second when the process
+ * is out of descriptors. What waits meanwhile waits in the kernel's queue.
  */
 
 #include "internal.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define REST_S 1
+#define LOOKED_AT_MAX 64U /* of those that are idle */
+
+/* Slow: its request comes for longer than it takes until all are looked at again. NULL: none is. */
+static struct http_connection *slowest(const struct weft_http_server *server)
+{
+        struct http_connection *connection = TAILQ_FIRST(&server->reading);
+
+        if (connection == NULL || weft_time() - connection->since_ns <= http_sweep_interval(&server->options))
+                return NULL;
+        return connection;
+}
+
+/* A request has come, or a part of one, that was not read yet. */
+static bool has_input(const struct http_connection *connection)
+{
+        char byte;
+
+        return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* NULL: none of those that are idle longest is. */
+static struct http_connection *idlest(const struct weft_http_server *server)
+{
+        struct http_connection *connection = TAILQ_FIRST(&server->idle);
+
+        for (unsigned n = 0; connection != NULL && has_input(connection); n++)
+                connection = n < LOOKED_AT_MAX ? TAILQ_NEXT(connection, turn_link) : NULL;
+        return connection;
+}
+
+bool http_make_room(struct weft_http_server *server)
+{
+        struct http_connection *idle = idlest(server), *slow = idle == NULL ? slowest(server) : NULL;
+
+        if (idle != NULL)
+                http_connection_close(idle);
+        else if (slow != NULL)
+                http_reading_timed_out(slow);
+        return idle != NULL || slow != NULL;
+}
+
+void http_listeners_update(struct weft_http_server *server)
+{
+        unsigned n = server->stats.connections, max = server->options.max_connections;
+        bool full = n > max || (n == max && TAILQ_EMPTY(&server->idle) && slowest(server) == NULL);
+
+        if (full == server->full)
+                return;
+        server->full = full;
+        http_listeners_pause(server, full || server->resting || !server->serving);
+}
 
 void http_listeners_pause(struct weft_http_server *server, bool pause)
 {
@@ -33,14 +85,14 @@ void http_rest_cb(evutil_socket_t fd, short what, void *arg)
         http_listeners_pause(server, server->full || !server->serving);
 }
 
-/* Out of descriptors or memory: room is made at the cost of who is idle, else the listeners rest. */
+/* Out of descriptors or memory: room is made at the cost of who is idle or slow, else the listeners rest. */
 void http_accept_failed_cb(struct evconnlistener *listener, void *arg)
 {
         struct weft_http_server *server = http_server_of(arg);
         struct timeval later = {.tv_sec = REST_S};
 
         (void)listener;
-        if (http_connection_evict(server))
+        if (http_make_room(server))
                 return;
         weft_log(WEFT_LOG_ERROR, "socket.accept() out of system resource: %s", strerror(errno));
         if (event_add(server->rest_event, &later) < 0)

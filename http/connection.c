@@ -28,30 +28,26 @@
 
 /* ---- turns ---- */
 
-/* At the limit the next one that comes takes the place of one that is idle; where none is, it has to wait. */
-static void note_full(struct weft_http_server *server)
+/* The list of those whose turn it is; NULL: there is none. */
+static struct http_connections *turn_list(struct weft_http_server *server, enum http_turn turn)
 {
-        bool full = server->stats.connections >= server->options.max_connections && TAILQ_EMPTY(&server->idle);
-
-        if (__builtin_expect(full == server->full, 1))
-                return;
-        server->full = full;
-        http_listeners_pause(server, full || server->resting || !server->serving);
+        return turn == HTTP_IDLE ? &server->idle : turn == HTTP_READING ? &server->reading : NULL;
 }
 
 static void set_turn(struct http_connection *connection, enum http_turn turn)
 {
         struct weft_http_server *server = connection->server;
+        struct http_connections *from = turn_list(server, connection->turn), *to = turn_list(server, turn);
 
-        if (connection->turn == HTTP_IDLE)
-                TAILQ_REMOVE(&server->idle, connection, turn_link);
+        if (from != NULL)
+                TAILQ_REMOVE(from, connection, turn_link);
+        if (to != NULL)
+                TAILQ_INSERT_TAIL(to, connection, turn_link);
         connection->turn = turn;
         connection->since_ns = weft_time();
         if (turn == HTTP_READING)
                 connection->begun_ns = connection->since_ns;
-        else if (turn == HTTP_IDLE)
-                TAILQ_INSERT_TAIL(&server->idle, connection, turn_link);
-        note_full(server);
+        http_listeners_check(server);
 }
 
 static void count_bytes(struct http_connection *connection, size_t n)
@@ -212,9 +208,10 @@ void http_connection_failed(struct http_connection *connection, size_t size)
 static void forget(struct http_connection *connection)
 {
         struct weft_http_server *server = connection->server;
+        struct http_connections *of_turn = turn_list(server, connection->turn);
 
-        if (connection->turn == HTTP_IDLE)
-                TAILQ_REMOVE(&server->idle, connection, turn_link);
+        if (of_turn != NULL)
+                TAILQ_REMOVE(of_turn, connection, turn_link);
         if (connection->queued)
                 TAILQ_REMOVE(&server->doomed, connection, doom_link);
         TAILQ_REMOVE(&server->connections, connection, link);
@@ -224,7 +221,7 @@ static void forget(struct http_connection *connection)
                 server->by_fd[connection->fd] = NULL;
         server->stats.connections--;
         free(connection);
-        note_full(server);
+        http_listeners_check(server);
 }
 
 /* evhttp's: the connection is about to go. */
@@ -256,15 +253,6 @@ void http_connection_close(struct http_connection *connection)
         evhttp_connection_free(connection->evcon);
 }
 
-bool http_connection_evict(struct weft_http_server *server)
-{
-        struct http_connection *oldest = TAILQ_FIRST(&server->idle);
-
-        if (oldest != NULL)
-                http_connection_close(oldest);
-        return oldest != NULL;
-}
-
 /* ---- the beginning ---- */
 
 /* evhttp's: it wants a bufferevent for a connection that it has accepted. */
@@ -287,8 +275,8 @@ static struct bufferevent *accept_cb(struct event_base *base, void *arg)
         event_active(server->attend_event, EV_TIMEOUT, 0);
         server->stats.connections++;
         if (server->stats.connections > server->options.max_connections)
-                (void)http_connection_evict(server); /* there is one, or nobody would have been accepted */
-        note_full(server);
+                (void)http_make_room(server); /* else this one is too many, and no more are taken until one goes */
+        http_listeners_check(server);
         return connection->bev;
 }
 
@@ -342,7 +330,7 @@ static void adopt(struct http_connection *connection)
                 free(connection);
                 if (evcon != NULL)
                         evhttp_connection_free(evcon);
-                note_full(server);
+                http_listeners_check(server);
                 return;
         }
         server->by_fd[connection->fd] = connection;
@@ -467,6 +455,7 @@ int http_connections_start(struct weft_http_server *server)
         TAILQ_INIT(&server->connections);
         TAILQ_INIT(&server->fresh);
         TAILQ_INIT(&server->idle);
+        TAILQ_INIT(&server->reading);
         TAILQ_INIT(&server->doomed);
         TAILQ_INIT(&server->flushing);
         server->attend_event = event_new(base, -1, 0, attend_cb, server);

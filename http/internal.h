@@ -111,6 +111,7 @@ struct weft_http_server {
         struct http_connections connections; /* all but fresh ones */
         struct http_connections fresh;       /* accepted a moment ago, not seen yet: by turn */
         struct http_connections idle;        /* by turn, the oldest first */
+        struct http_connections reading;     /* likewise */
         struct http_connections doomed;      /* to be looked after by attend_event: by turn */
         struct http_connections
                 flushing; /* whose replies are being written by flush_event's predecessors: readiness.c */
@@ -152,7 +153,7 @@ enum http_turn {
 
 struct http_connection {
         TAILQ_ENTRY(http_connection) link;      /* server->connections */
-        TAILQ_ENTRY(http_connection) turn_link; /* server->fresh, idle */
+        TAILQ_ENTRY(http_connection) turn_link; /* server->fresh, idle, reading */
         TAILQ_ENTRY(http_connection) doom_link;
         TAILQ_ENTRY(http_connection) flush_link;
         struct weft_http_server *server;
@@ -199,9 +200,6 @@ void http_connection_failed(struct http_connection *connection, size_t size);
 /* Closes it now. A request whose task runs is left to that, without a connection. */
 void http_connection_close(struct http_connection *connection);
 
-/* Closes the one that is idle longest; false: there is none. */
-bool http_connection_evict(struct weft_http_server *server);
-
 /* ---- readiness.c ---- */
 
 /* Keeps the kernel telling when there is something to read, until it is released. */
@@ -216,6 +214,22 @@ struct event *http_readiness_event(struct weft_http_server *server);
 
 /* ---- accept.c ---- */
 
+/*
+ * Closes the connection that is idle longest; where none is, the one whose request has been coming longest, if that is
+ * for a while already. False: there is none such.
+ */
+bool http_make_room(struct weft_http_server *server);
+
+/* Whether the listeners must pause, since the limit of connections is reached and no room can be made. */
+void http_listeners_update(struct weft_http_server *server);
+
+/* When the number of connections, or what one of them does, has changed. */
+static inline void http_listeners_check(struct weft_http_server *server)
+{
+        if (__builtin_expect(server->stats.connections >= server->options.max_connections || server->full, 0))
+                http_listeners_update(server);
+}
+
 void http_listeners_pause(struct weft_http_server *server, bool pause);
 
 /* Their rest is over. */
@@ -227,7 +241,8 @@ void http_accept_failed_cb(struct evconnlistener *listener, void *arg);
 /* ---- limits.c ---- */
 uint64_t http_sweep_interval(const struct weft_http_options *options);
 void http_sweep(struct weft_http_server *server);
-uint64_t http_after(uint64_t ns, uint64_t more_ns); /* the sum, or the end of time */
+void http_reading_timed_out(struct http_connection *connection); /* 408, and it is closed */
+uint64_t http_after(uint64_t ns, uint64_t more_ns);              /* the sum, or the end of time */
 
 /* ---- failure.c: what evhttp refuses by itself ---- */
 

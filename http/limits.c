@@ -37,6 +37,12 @@ static uint64_t allowance(const struct weft_http_options *options, uint64_t base
         return http_after(base_ns, (uint64_t)(n_bytes / options->min_bytes_per_s) * 1000000000U);
 }
 
+void http_reading_timed_out(struct http_connection *connection)
+{
+        http_failure_send(connection, 408);
+        http_connection_close(connection);
+}
+
 /* A request that does not come to its end. */
 static void check_reading(struct http_connection *connection, uint64_t age_ns)
 {
@@ -44,8 +50,7 @@ static void check_reading(struct http_connection *connection, uint64_t age_ns)
 
         if (age_ns <= allowance(options, options->read_timeout_ns, connection->request_bytes))
                 return;
-        http_failure_send(connection, 408);
-        http_connection_close(connection);
+        http_reading_timed_out(connection);
 }
 
 static void check_request(struct weft_http_request *request, uint64_t age_ns)
@@ -104,4 +109,8 @@ void http_sweep(struct weft_http_server *server)
         check_request(request, now_ns - request->started_ns);
         TAILQ_FOREACH_SAFE(connection, &server->connections, link, next)
         check(connection, now_ns);
+        /* Somebody may be slow enough by now to make room. */
+        while (server->stats.connections > server->options.max_connections && http_make_room(server))
+                ;
+        http_listeners_check(server);
 }

@@ -287,6 +287,8 @@ def out_of_descriptors():
     with Weftd(config) as weftd:
         idle = [connect(weftd) for _ in range(100)]
         check_equal(curl(weftd, "/?num=1")[0], 200, "a client behind a hundred")
+        # More who ask than there are descriptors: nobody is turned away, those behind wait.
+        check_equal(ask_all(weftd, ["/slow?ms=50"] * 40), ["HTTP/1.1 200 OK"] * 40, "answers")
         for connection in idle:
             connection.close()
 

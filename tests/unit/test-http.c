@@ -7,6 +7,7 @@
 #include <weft/http.h>
 
 #include <jansson.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -725,6 +726,64 @@ static int full(void *arg)
         return stop();
 }
 
+/* Whose request is there, and was only not read yet, is not idle. */
+static int full_while_one_asks(void *arg)
+{
+        static const struct weft_http_options options = {.max_connections = 2};
+        union {
+                struct sockaddr sa;
+                struct sockaddr_in in;
+        } address = {.sa = {0}};
+        struct weft_http_stats stats;
+        socklen_t size = sizeof(address);
+        char answer[13] = {0};
+        int fds[3];
+
+        (void)arg;
+        CHECK(start(&options) == 0);
+        for (int i = 0; i < 2; i++) {
+                CHECK((fds[i] = weft_connect(service.address, 0)) >= 0);
+                UNTIL((weft_http_server_stats(service.server, &stats), stats.connections == (unsigned)i + 1));
+        }
+        /* in one step, so that the server learns of both at once, of the new one first */
+        CHECK(getpeername(fds[0], &address.sa, &size) == 0);
+        CHECK((fds[2] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0);
+        CHECK(connect(fds[2], &address.sa, size) == 0);
+        CHECK(send_text(fds[0], "GET /hello?num=1 HTTP/1.1\r\nHost: a\r\n\r\n"));
+        CHECK(weft_read(fds[0], answer, 12) == 12 && strcmp(answer, "HTTP/1.1 200") == 0);
+        CHECK(weft_read(fds[1], answer, 1) == 0); /* this one was */
+        weft_close(fds[0]);
+        weft_close(fds[1]);
+        (void)close(fds[2]);
+        return stop();
+}
+
+/* Clients that never come to the end of a request do not keep others out. */
+static int full_of_slow_ones(void *arg)
+{
+        /* (from the last one follows how often connections are looked at) */
+        static const struct weft_http_options options = {.max_connections = 2,
+                                                         .request_timeout_ns = WEFT_MILLISECONDS(200)};
+        struct weft_http_stats stats;
+        char answer[13] = {0};
+        int fds[3];
+
+        (void)arg;
+        CHECK(start(&options) == 0);
+        for (int i = 0; i < 2; i++) {
+                CHECK((fds[i] = weft_connect(service.address, 0)) >= 0 && send_text(fds[i], "GET /hel"));
+                UNTIL((weft_http_server_stats(service.server, &stats), stats.connections == (unsigned)i + 1));
+        }
+        CHECK((fds[2] = weft_connect(service.address, 0)) >= 0);
+        CHECK(send_text(fds[2], "GET /hello?num=1 HTTP/1.1\r\nHost: a\r\n\r\n"));
+        CHECK(weft_read(fds[2], answer, 12) == 12 && strcmp(answer, "HTTP/1.1 200") == 0);
+        CHECK(weft_read(fds[0], answer, 12) == 12 && strcmp(answer, "HTTP/1.1 408") == 0);
+        CHECK(recv(fds[1], answer, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
+        for (int i = 0; i < 3; i++)
+                weft_close(fds[i]);
+        return stop();
+}
+
 static int get_short(void *arg)
 {
         char *text = call("GET", "/short", NULL, NULL);
@@ -848,6 +907,8 @@ TEST(a_stream_waits_for_its_client_and_ends_when_that_goes, streaming)
 TEST(a_client_that_goes_cancels_its_task_and_the_context_is_reset, gone)
 TEST(slow_handlers_slow_clients_and_idle_ones_run_out_of_time, timeouts)
 TEST(at_the_limit_of_connections_the_one_idle_longest_goes, full)
+TEST(at_the_limit_of_connections_the_slowest_makes_room_where_none_is_idle, full_of_slow_ones)
+TEST(a_connection_whose_request_is_not_read_yet_is_not_idle, full_while_one_asks)
 TEST(a_stop_lets_end_what_runs_and_cuts_off_what_does_not, graceful)
 TEST(a_server_may_be_freed_while_it_serves, freed)
 TEST(it_listens_on_unix_sockets_and_passed_descriptors, addresses)
@@ -878,6 +939,8 @@ int main(void)
                 cmocka_unit_test(a_client_that_goes_cancels_its_task_and_the_context_is_reset),
                 cmocka_unit_test(slow_handlers_slow_clients_and_idle_ones_run_out_of_time),
                 cmocka_unit_test(at_the_limit_of_connections_the_one_idle_longest_goes),
+                cmocka_unit_test(at_the_limit_of_connections_the_slowest_makes_room_where_none_is_idle),
+                cmocka_unit_test(a_connection_whose_request_is_not_read_yet_is_not_idle),
                 cmocka_unit_test(a_stop_lets_end_what_runs_and_cuts_off_what_does_not),
                 cmocka_unit_test(a_server_may_be_freed_while_it_serves),
                 cmocka_unit_test(it_listens_on_unix_sockets_and_passed_descriptors),

@@ -57,13 +57,14 @@ struct weft_http_options {
         size_t max_body_bytes;     /* more: 413; 1 MiB */
         size_t max_buffered_bytes; /* of all requests that are being received together; who exceeds it gets 503; 256 MiB
                                     */
-        unsigned max_connections; /* 10000; at the limit the one that is idle longest goes; if none is, new ones wait */
-        unsigned min_bytes_per_s; /* see read_timeout_ns, write_timeout_ns; 1024 */
-        uint64_t idle_timeout_ns; /* a connection without a request is closed after this; 60 s */
-        uint64_t read_timeout_ns; /* a request must be there this long after its first byte, and 1 s for each
-                                     min_bytes_per_s; else 408; 15 s */
-        uint64_t write_timeout_ns;   /* a client that takes nothing of a reply for so long is closed; the end of one may
-                                        take this, and 1 s for each min_bytes_per_s; 30 s */
+        unsigned max_connections;  /* 10000; at the limit the one that is idle longest goes; if none is, the one whose
+                                      request has been coming longest, for over a second, with 408; else new ones wait */
+        unsigned min_bytes_per_s;  /* see read_timeout_ns, write_timeout_ns; 1024 */
+        uint64_t idle_timeout_ns;  /* a connection without a request is closed after this; 60 s */
+        uint64_t read_timeout_ns;  /* a request must be there this long after its first byte, and 1 s for each
+                                      min_bytes_per_s; else 408; 15 s */
+        uint64_t write_timeout_ns; /* a client that takes nothing of a reply for so long is closed; the end of one may
+                                      take this, and 1 s for each min_bytes_per_s; 30 s */
         uint64_t request_timeout_ns; /* then a request's task is cancelled, and the reply is 503; 60 s; checked a few
                                         times in each such period */
         uint64_t stop_timeout_ns; /* how long weft_http_serve lets requests go on that run when it is cancelled; 10 s */
