@@ -13,14 +13,10 @@
 #define REST_S 1
 #define LOOKED_AT_MAX 64U /* of those that are idle */
 
-/* Slow: its request comes for longer than it takes until all are looked at again. NULL: none is. */
-static struct http_connection *slowest(const struct weft_http_server *server)
+/* For so long that all have been looked at again meanwhile. */
+static bool is_for_long(const struct http_connection *connection)
 {
-        struct http_connection *connection = TAILQ_FIRST(&server->reading);
-
-        if (connection == NULL || weft_time() - connection->since_ns <= http_sweep_interval(&server->options))
-                return NULL;
-        return connection;
+        return weft_time() - connection->since_ns > http_sweep_interval(&connection->server->options);
 }
 
 /* A request has come, or a part of one, that was not read yet. */
@@ -31,19 +27,32 @@ static bool has_input(const struct http_connection *connection)
         return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/* NULL: none of those that are idle longest is. */
-static struct http_connection *idlest(const struct weft_http_server *server)
+/*
+ * Who is idle longest: of those that have had a request; one that has just come is about to send its first. Few are
+ * looked at, from the oldest on. NULL: none of them.
+ */
+static struct http_connection *idlest(const struct weft_http_server *server, bool ask)
 {
         struct http_connection *connection = TAILQ_FIRST(&server->idle);
 
-        for (unsigned n = 0; connection != NULL && has_input(connection); n++)
+        for (unsigned n = 0; connection != NULL; n++) {
+                if ((connection->begun_ns != 0 || is_for_long(connection)) && !(ask && has_input(connection)))
+                        return connection;
                 connection = n < LOOKED_AT_MAX ? TAILQ_NEXT(connection, turn_link) : NULL;
-        return connection;
+        }
+        return NULL;
+}
+
+static struct http_connection *slowest(const struct weft_http_server *server)
+{
+        struct http_connection *connection = TAILQ_FIRST(&server->reading);
+
+        return connection != NULL && is_for_long(connection) ? connection : NULL;
 }
 
 bool http_make_room(struct weft_http_server *server)
 {
-        struct http_connection *idle = idlest(server), *slow = idle == NULL ? slowest(server) : NULL;
+        struct http_connection *idle = idlest(server, true), *slow = idle == NULL ? slowest(server) : NULL;
 
         if (idle != NULL)
                 http_connection_close(idle);
@@ -55,7 +64,7 @@ bool http_make_room(struct weft_http_server *server)
 void http_listeners_update(struct weft_http_server *server)
 {
         unsigned n = server->stats.connections, max = server->options.max_connections;
-        bool full = n > max || (n == max && TAILQ_EMPTY(&server->idle) && slowest(server) == NULL);
+        bool full = n > max || (n == max && idlest(server, false) == NULL && slowest(server) == NULL);
 
         if (full == server->full)
                 return;

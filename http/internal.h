@@ -163,7 +163,7 @@ struct http_connection {
         int fd;
         enum http_turn turn;
         uint64_t since_ns;                 /* the turn */
-        uint64_t begun_ns;                 /* the first byte of the latest request */
+        uint64_t begun_ns;                 /* the first byte of the latest request; 0: none has come yet */
         size_t request_bytes;              /* that have come of the request */
         size_t line_bytes;                 /* of its first line, once that is read; 0: not yet */
         size_t last_bytes;                 /* that evhttp has taken at last */
@@ -215,8 +215,8 @@ struct event *http_readiness_event(struct weft_http_server *server);
 /* ---- accept.c ---- */
 
 /*
- * Closes the connection that is idle longest; where none is, the one whose request has been coming longest, if that is
- * for a while already. False: there is none such.
+ * Closes the connection that is idle longest, if it has had a request or a while to send one; where there is none, the
+ * one whose request has been coming longest, if that is for a while already. False: there is none such.
  */
 bool http_make_room(struct weft_http_server *server);
 

@@ -109,7 +109,7 @@ void http_sweep(struct weft_http_server *server)
         check_request(request, now_ns - request->started_ns);
         TAILQ_FOREACH_SAFE(connection, &server->connections, link, next)
         check(connection, now_ns);
-        /* Somebody may be slow enough by now to make room. */
+        /* Somebody may be idle or slow for long enough by now to make room. */
         while (server->stats.connections > server->options.max_connections && http_make_room(server))
                 ;
         http_listeners_check(server);

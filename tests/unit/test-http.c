@@ -686,7 +686,9 @@ static int timeouts(void *arg)
 
 static int full(void *arg)
 {
-        static const struct weft_http_options options = {.max_connections = 3};
+        /* (from the last one follows how often connections are looked at) */
+        static const struct weft_http_options options = {.max_connections = 3,
+                                                         .request_timeout_ns = WEFT_MILLISECONDS(200)};
         struct weft_http_stats stats;
         char byte;
         int fds[4];
@@ -703,7 +705,7 @@ static int full(void *arg)
         CHECK(stats.connections == 3);
         for (int i = 1; i < 4; i++) {
                 CHECK(recv(fds[i], &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
-                CHECK(send_text(fds[i], "GET /long HTTP/1.1\r\nHost: a\r\n\r\n"));
+                CHECK(send_text(fds[i], "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n"));
         }
         weft_close(fds[0]);
 
@@ -734,23 +736,23 @@ static int full_while_one_asks(void *arg)
                 struct sockaddr sa;
                 struct sockaddr_in in;
         } address = {.sa = {0}};
-        struct weft_http_stats stats;
         socklen_t size = sizeof(address);
-        char answer[13] = {0};
+        char answer[1000] = {0};
         int fds[3];
 
         (void)arg;
         CHECK(start(&options) == 0);
         for (int i = 0; i < 2; i++) {
                 CHECK((fds[i] = weft_connect(service.address, 0)) >= 0);
-                UNTIL((weft_http_server_stats(service.server, &stats), stats.connections == (unsigned)i + 1));
+                CHECK(send_text(fds[i], "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"));
+                CHECK(weft_read(fds[i], answer, sizeof(answer)) > 12);
         }
         /* in one step, so that the server learns of both at once, of the new one first */
         CHECK(getpeername(fds[0], &address.sa, &size) == 0);
         CHECK((fds[2] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0);
         CHECK(connect(fds[2], &address.sa, size) == 0);
         CHECK(send_text(fds[0], "GET /hello?num=1 HTTP/1.1\r\nHost: a\r\n\r\n"));
-        CHECK(weft_read(fds[0], answer, 12) == 12 && strcmp(answer, "HTTP/1.1 200") == 0);
+        CHECK(weft_read(fds[0], answer, sizeof(answer)) > 12 && memcmp(answer, "HTTP/1.1 200", 12) == 0);
         CHECK(weft_read(fds[1], answer, 1) == 0); /* this one was */
         weft_close(fds[0]);
         weft_close(fds[1]);

@@ -57,8 +57,9 @@ struct weft_http_options {
         size_t max_body_bytes;     /* more: 413; 1 MiB */
         size_t max_buffered_bytes; /* of all requests that are being received together; who exceeds it gets 503; 256 MiB
                                     */
-        unsigned max_connections;  /* 10000; at the limit the one that is idle longest goes; if none is, the one whose
-                                      request has been coming longest, for over a second, with 408; else new ones wait */
+        unsigned max_connections;  /* 10000; at the limit the one that is idle longest goes (a new one has a second to
+                                      send its first request); if none is, the one whose request has been coming
+                                      longest, for over a second, with 408; else new ones wait */
         unsigned min_bytes_per_s;  /* see read_timeout_ns, write_timeout_ns; 1024 */
         uint64_t idle_timeout_ns;  /* a connection without a request is closed after this; 60 s */
         uint64_t read_timeout_ns;  /* a request must be there this long after its first byte, and 1 s for each
