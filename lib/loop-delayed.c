@@ -94,11 +94,18 @@ static int event_cb(const struct event_base *base, const struct event *event, vo
         (void)base;
         if (events == 0)
                 return 0;
-        question->fds[question->n_fds++] = (struct pollfd){.fd = event_get_fd(event), .events = events};
-        question->n_left--;
+        /* A descriptor's events come one after the other; it counts once. */
+        if (question->n_fds > 0 && question->fds[question->n_fds - 1].fd == event_get_fd(event)) {
+                question->fds[question->n_fds - 1].events |= events;
+                return 0;
+        }
+        if (question->n_left == 0 || question->n >= question->n_max)
+                return 1;
         if (question->n_fds == N_ASKED_AT_ONCE)
                 ask(question);
-        return question->n_left == 0 || question->n >= question->n_max;
+        question->fds[question->n_fds++] = (struct pollfd){.fd = event_get_fd(event), .events = events};
+        question->n_left--;
+        return 0;
 }
 
 static uint32_t count_descriptors(const struct weft_loop *loop, const struct weft_task *self, uint64_t until_ns,

@@ -307,21 +307,25 @@ static void count_cb(evutil_socket_t fd, short what, void *arg)
 static int many(void *arg)
 {
         struct bb_slow_step_record step;
-        struct event *events[N_MANY];
+        struct event *events[2 * N_MANY]; /* two for a descriptor, as libweft-http has */
         unsigned n_called = 0;
-        int fds[2];
+        int fds[2], copies[N_MANY];
 
         (void)arg;
         CHECK(pair(fds) == 0);
-        for (size_t i = 0; i < N_MANY; i++) {
-                events[i] = event_new(weft_event_base(), fds[0], EV_READ, count_cb, &n_called);
+        for (size_t i = 0; i < N_MANY; i++)
+                copies[i] = dup(fds[0]);
+        for (size_t i = 0; i < 2 * N_MANY; i++) {
+                events[i] = event_new(weft_event_base(), copies[i % N_MANY], EV_READ, count_cb, &n_called);
                 CHECK(events[i] != NULL && event_add(events[i], NULL) == 0);
         }
         CHECK(slow_step(send_byte, &fds[1], &step) == 0);
         CHECK(step.delayed == N_MANY);
-        CHECK(weft_sleep(WEFT_MILLISECONDS(1)) == 0 && n_called == N_MANY); /* the question has taken none from them */
-        for (size_t i = 0; i < N_MANY; i++)
+        CHECK(weft_sleep(WEFT_MILLISECONDS(1)) == 0 && n_called == 2 * N_MANY); /* the question has taken none from them */
+        for (size_t i = 0; i < 2 * N_MANY; i++)
                 event_free(events[i]);
+        for (size_t i = 0; i < N_MANY; i++)
+                (void)close(copies[i]);
         (void)close(fds[0]);
         (void)close(fds[1]);
         return 0;
