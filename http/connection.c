@@ -24,6 +24,7 @@
 #define WATCH_NS 20000000U
 #define READ_BYTES 65536U       /* at once */
 #define CHUNK_OVERHEAD 8U       /* so many times as long as its body may a request be */
+#define SMALL_BYTES 4096U       /* of a request are let in, whatever others take */
 #define READ_AHEAD_BYTES 65536U /* of requests behind the one that is handled */
 
 /* ---- turns ---- */
@@ -46,7 +47,7 @@ static void set_turn(struct http_connection *connection, enum http_turn turn)
         connection->turn = turn;
         connection->since_ns = weft_time();
         if (turn == HTTP_READING)
-                connection->begun_ns = connection->since_ns;
+                connection->begun_ns = connection->timed_ns = connection->since_ns;
         http_listeners_check(server);
 }
 
@@ -59,7 +60,7 @@ static void count_bytes(struct http_connection *connection, size_t n)
 static void forget_bytes(struct http_connection *connection)
 {
         connection->server->buffered_bytes -= connection->request_bytes;
-        connection->request_bytes = 0;
+        connection->request_bytes = connection->timed_bytes = 0;
         connection->line_bytes = connection->last_bytes = 0;
         connection->headers_read = connection->chunked = false;
 }
@@ -128,7 +129,7 @@ static void input_cb(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
         count_bytes(connection, info->n_added);
         if (is_too_long(connection, evbuffer_get_length(buffer)))
                 doom(connection, 413);
-        else if (server->buffered_bytes > server->options.max_buffered_bytes)
+        else if (server->buffered_bytes > server->options.max_buffered_bytes && connection->request_bytes > SMALL_BYTES)
                 doom(connection, 503);
 }
 

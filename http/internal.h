@@ -165,6 +165,8 @@ struct http_connection {
         uint64_t since_ns;                 /* the turn */
         uint64_t begun_ns;                 /* the first byte of the latest request; 0: none has come yet */
         size_t request_bytes;              /* that have come of the request */
+        size_t timed_bytes;                /* of these had come, when … */
+        uint64_t timed_ns;                 /* … the time for the rest began */
         size_t line_bytes;                 /* of its first line, once that is read; 0: not yet */
         size_t last_bytes;                 /* that evhttp has taken at last */
         bool headers_read;                 /* all of them */

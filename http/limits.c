@@ -43,14 +43,21 @@ void http_reading_timed_out(struct http_connection *connection)
         http_connection_close(connection);
 }
 
-/* A request that does not come to its end. */
-static void check_reading(struct http_connection *connection, uint64_t age_ns)
+/*
+ * A request that does not come to its end, or stands still: where more has come than had to in the time for it, the
+ * time begins anew, so that what came fast is no credit for the rest.
+ */
+static void check_reading(struct http_connection *connection, uint64_t now_ns)
 {
         const struct weft_http_options *options = &connection->server->options;
+        size_t n = connection->request_bytes - connection->timed_bytes;
 
-        if (age_ns <= allowance(options, options->read_timeout_ns, connection->request_bytes))
-                return;
-        http_reading_timed_out(connection);
+        if (n / options->min_bytes_per_s > options->read_timeout_ns / 1000000000U) {
+                connection->timed_bytes = connection->request_bytes;
+                connection->timed_ns = now_ns;
+        } else if (now_ns - connection->timed_ns > allowance(options, options->read_timeout_ns, n)) {
+                http_reading_timed_out(connection);
+        }
 }
 
 static void check_request(struct weft_http_request *request, uint64_t age_ns)
@@ -88,7 +95,7 @@ static void check(struct http_connection *connection, uint64_t now_ns)
                 if (age_ns > connection->server->options.idle_timeout_ns)
                         http_connection_close(connection);
                 break;
-        case HTTP_READING: check_reading(connection, age_ns); break;
+        case HTTP_READING: check_reading(connection, now_ns); break;
         case HTTP_HANDLING:
                 if (connection->request != NULL && connection->request->streaming)
                         check_writing(connection, now_ns);

@@ -384,6 +384,14 @@ static int check_talk(int line, const char *bytes, size_t size, const char *expe
                 }                                                      \
         } while (0)
 
+/* The loop polls n times at least. */
+static int polls(int n)
+{
+        while (n-- > 0)
+                CHECK(weft_sleep(1) == 0);
+        return 0;
+}
+
 /* ---- tests ---- */
 
 static int parameters(void *arg)
@@ -684,6 +692,54 @@ static int timeouts(void *arg)
         return stop();
 }
 
+/* What has come fast is no credit for who then says nothing more. */
+static int stalled(void *arg)
+{
+        static const struct weft_http_options options = {.read_timeout_ns = WEFT_MILLISECONDS(200),
+                                                         .min_bytes_per_s = 1};
+        static char body[90000];
+        struct weft_http_stats stats;
+        int fd;
+
+        (void)arg;
+        CHECK(start(&options) == 0);
+        fd = weft_connect(service.address, 0);
+        CHECK(fd >= 0 && send_text(fd, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"));
+        CHECK(weft_write(fd, body, sizeof(body)) == sizeof(body));
+        UNTIL((weft_http_server_stats(service.server, &stats), stats.rejected == 1));
+        weft_close(fd);
+        return stop();
+}
+
+/* Large requests that fill the memory for requests keep other large ones out, and no small ones. */
+static int buffered(void *arg)
+{
+        static const struct weft_http_options options = {.max_buffered_bytes = 100000};
+        static char big[99900];
+        char answer[1000];
+        int fd, small, n;
+
+        (void)arg;
+        CHECK(start(&options) == 0);
+        fd = weft_connect(service.address, 0);
+        CHECK(fd >= 0 && send_text(fd, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99990\r\n\r\n"));
+        CHECK(weft_write(fd, big, sizeof(big)) == sizeof(big));
+        CHECK(polls(200) == 0); /* until all of it has been read */
+        n = snprintf(big, sizeof(big), "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n");
+        CHECK(talk(big, (size_t)n + 90000, NULL, answer, sizeof(answer)) == 0);
+        CHECK(strncmp(answer, "HTTP/1.1 503 ", 13) == 0);
+        small = weft_connect(service.address, 0); /* in two pieces */
+        CHECK(small >= 0 && send_text(small, "GET /hello?num=1 HTTP/1.1\r\nConnection: close\r\nHost: "
+                                             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"));
+        CHECK(polls(5) == 0);
+        (void)send_text(small, "\r\n\r\n");
+        CHECK(weft_read(small, answer, sizeof(answer)) > 13);
+        CHECK(strncmp(answer, "HTTP/1.1 200 ", 13) == 0);
+        weft_close(small);
+        weft_close(fd);
+        return stop();
+}
+
 static int full(void *arg)
 {
         /* (from the last one follows how often connections are looked at) */
@@ -713,8 +769,7 @@ static int full(void *arg)
         UNTIL(service.n_begun == 3);
         CHECK((fds[0] = weft_connect(service.address, 0)) >= 0);
         CHECK(send_text(fds[0], "GET /hello?num=1 HTTP/1.1\r\nHost: a\r\n\r\n"));
-        for (int turn = 0; turn < 5; turn++)
-                CHECK(weft_sleep(1) == 0); /* the loop polls */
+        CHECK(polls(5) == 0);
         weft_http_server_stats(service.server, &stats);
         CHECK(stats.connections == 3 && stats.requests == 3);
         weft_close(fds[1]);
@@ -908,6 +963,8 @@ TEST(connections_are_kept_and_requests_on_them_answered_in_turn, connections)
 TEST(a_stream_waits_for_its_client_and_ends_when_that_goes, streaming)
 TEST(a_client_that_goes_cancels_its_task_and_the_context_is_reset, gone)
 TEST(slow_handlers_slow_clients_and_idle_ones_run_out_of_time, timeouts)
+TEST(a_request_that_stands_still_runs_out_of_time_whatever_has_come, stalled)
+TEST(requests_that_fill_the_memory_keep_no_small_ones_out, buffered)
 TEST(at_the_limit_of_connections_the_one_idle_longest_goes, full)
 TEST(at_the_limit_of_connections_the_slowest_makes_room_where_none_is_idle, full_of_slow_ones)
 TEST(a_connection_whose_request_is_not_read_yet_is_not_idle, full_while_one_asks)
@@ -940,6 +997,8 @@ int main(void)
                 cmocka_unit_test(a_stream_waits_for_its_client_and_ends_when_that_goes),
                 cmocka_unit_test(a_client_that_goes_cancels_its_task_and_the_context_is_reset),
                 cmocka_unit_test(slow_handlers_slow_clients_and_idle_ones_run_out_of_time),
+                cmocka_unit_test(a_request_that_stands_still_runs_out_of_time_whatever_has_come),
+                cmocka_unit_test(requests_that_fill_the_memory_keep_no_small_ones_out),
                 cmocka_unit_test(at_the_limit_of_connections_the_one_idle_longest_goes),
                 cmocka_unit_test(at_the_limit_of_connections_the_slowest_makes_room_where_none_is_idle),
                 cmocka_unit_test(a_connection_whose_request_is_not_read_yet_is_not_idle),

@@ -55,15 +55,16 @@ struct weft_http_options {
         size_t max_uri_bytes;      /* longer: 414; 8192 */
         size_t max_header_bytes;   /* of the request line and the headers together; more: 431; 32768 */
         size_t max_body_bytes;     /* more: 413; 1 MiB */
-        size_t max_buffered_bytes; /* of all requests that are being received together; who exceeds it gets 503; 256 MiB
-                                    */
+        size_t max_buffered_bytes; /* of all requests that are being received together; who exceeds it, with over 4 KiB
+                                      of a request, gets 503; 256 MiB */
         unsigned max_connections;  /* 10000; at the limit the one that is idle longest goes (a new one has a second to
                                       send its first request); if none is, the one whose request has been coming
                                       longest, for over a second, with 408; else new ones wait */
         unsigned min_bytes_per_s;  /* see read_timeout_ns, write_timeout_ns; 1024 */
         uint64_t idle_timeout_ns;  /* a connection without a request is closed after this; 60 s */
         uint64_t read_timeout_ns;  /* a request must be there this long after its first byte, and 1 s for each
-                                      min_bytes_per_s; else 408; 15 s */
+                                      min_bytes_per_s; else 408; 15 s; when more has come than must have in that time,
+                                      it begins anew */
         uint64_t write_timeout_ns; /* a client that takes nothing of a reply for so long is closed; the end of one may
                                       take this, and 1 s for each min_bytes_per_s; 30 s */
         uint64_t request_timeout_ns; /* then a request's task is cancelled, and the reply is 503; 60 s; checked a few
