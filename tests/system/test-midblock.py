@@ -50,7 +50,8 @@ def block_in(names, seconds):
         weftd.process.send_signal(signal.SIGHUP)
         wait_until(lambda: len(re.findall("^patient ", read(weftd.log), re.M)) >= len(names) + 1, "all patients end", DEADLINE + 4 * seconds)
         ran = [name for name in names if outcomes(weftd)[name][0] != "skip"]
-        wait_until(lambda: weftd.value("SELECT count(*) FROM slow_steps WHERE coro = 'patient'") > len(ran), "the slow steps are recorded")
+        # (a run has ended when all of its records are in the history)
+        wait_until(lambda: weftd.value("SELECT count(*) FROM runs WHERE how != 'running'") > len(names), "the runs are over")
         for name in ran:
             check_outcome(name, outcomes(weftd)[name], seconds)
         check_equal(weftd.query("SELECT wakes_delayed, worst_lag_ms BETWEEN 1 AND took_ms FROM slow_steps WHERE workload = 'nanosleep' AND coro = 'patient'"),
