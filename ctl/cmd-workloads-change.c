@@ -17,7 +17,7 @@ static int change(const struct ctl_args *args, const char *method, const char *w
                 return r;
         json_decref(reply);
         if (args->json)
-                return output_json(json_pack("{s:s, s:s}", "name", args->words[0], "requested", what));
+                return output_json(json_pack("{s:s, s:s}", "workload", args->words[0], "requested", what));
         printf("%s of %s requested (weftctl workloads list)\n", what, args->words[0]);
         return CTL_DONE;
 }

@@ -35,9 +35,9 @@ static void show_row(struct output_table *table, const json_t *workload)
         char name[160], time[UNITS_TIME_SIZE];
 
         if (instance > 1)
-                (void)snprintf(name, sizeof name, "%s.%lld", client_string(workload, "name"), (long long)instance);
+                (void)snprintf(name, sizeof name, "%s.%lld", client_string(workload, "workload"), (long long)instance);
         else
-                (void)snprintf(name, sizeof name, "%s", client_string(workload, "name"));
+                (void)snprintf(name, sizeof name, "%s", client_string(workload, "workload"));
         output_cell_text(table, OUTPUT_PLAIN, name);
         output_cell_text(table, output_state_style(state, strlen(state)), state);
         if (client_is_null(workload, "pid"))

@@ -71,7 +71,7 @@ static void write_worker(const struct control *control, struct json *json, const
                              : worker->config != NULL && control_workload_debug(control, worker->config);
 
         json_object_begin(json);
-        json_key(json, "name");
+        json_key(json, "workload");
         json_text(json, worker->name);
         json_key(json, "instance");
         json_uint(json, worker->instance);
@@ -109,7 +109,7 @@ static void write_foreign(const struct control *control, struct json *json, cons
         struct process_view view = view_process(control, box->pid);
 
         json_object_begin(json);
-        json_key(json, "name");
+        json_key(json, "workload");
         json_text(json, box->workload);
         json_key(json, "instance");
         json_uint(json, box->instance);

@@ -197,7 +197,7 @@ class Weftd:
         return self.json("tasks", "list", "-w", workload)
 
     def workload(self, name):
-        return [w for w in self.json("workloads", "list") if w["name"] == name][0]
+        return [w for w in self.json("workloads", "list") if w["workload"] == name][0]
 
     def running(self, name, but=None):
         """The pid of a workload's worker that runs tasks, once there is one other than `but`."""
