@@ -2,24 +2,10 @@
 
 /* HTTP: what the kernel is told, and not told, of a connection (http/readiness.c). */
 
-#include "coro-test.h"
+#include "http-test.h"
 #include "loop-internal.h"
 
-#include <weft/http.h>
-
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #define LARGE (16U << 20) /* more than a socket takes at once */
-
-static struct {
-        struct weft_http_server *server;
-        struct weft_task *serving;
-        char address[100];
-        int n_begun, n_ended;
-} service;
 
 static int large(struct weft_http_request *request, void *arg)
 {
@@ -36,53 +22,14 @@ static int large(struct weft_http_request *request, void *arg)
         return result;
 }
 
-static int naps(struct weft_http_request *request, void *arg)
+static int add_routes(struct weft_http_server *server)
 {
-        int result;
+        static const uint64_t nap_ns = WEFT_MILLISECONDS(100);
 
-        (void)arg;
-        service.n_begun++;
-        result = weft_sleep(WEFT_MILLISECONDS(100));
-        service.n_ended++;
-        return result < 0 ? result : weft_http_reply_text(request, 200, "napped");
-}
-
-static int serve(void *arg)
-{
-        (void)arg;
-        return weft_http_serve(service.server);
-}
-
-static int start(void)
-{
-        CHECK(weft_http_server_new(NULL, &service.server) == 0);
-        CHECK(weft_http_route(service.server, "GET", "/large", large, NULL) == 0);
-        CHECK(weft_http_route(service.server, "GET", "/naps", naps, NULL) == 0);
-        CHECK(weft_http_listen(service.server, "127.0.0.1:0") == 0);
-        CHECK(weft_http_address(service.server, 0, service.address, sizeof(service.address)) == 0);
-        service.n_begun = service.n_ended = 0;
-        service.serving = weft_spawn(serve, NULL);
-        CHECK(service.serving != NULL);
-        return weft_yield();
-}
-
-static int stop(void)
-{
-        CHECK(weft_task_cancel(service.serving, NULL) == 0);
-        CHECK(weft_await(service.serving) == -ECANCELED);
-        weft_http_server_free(service.server);
+        CHECK(weft_http_route(server, "GET", "/large", large, NULL) == 0);
+        CHECK(weft_http_route(server, "GET", "/naps", sleeps, (void *)&nap_ns) == 0);
         return 0;
 }
-
-static int ask(int *ret_fd, const char *text)
-{
-        *ret_fd = weft_connect(service.address, 0);
-        CHECK(*ret_fd >= 0);
-        CHECK(weft_write(*ret_fd, text, strlen(text)) == (ssize_t)strlen(text));
-        return 0;
-}
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
 
 /* Reads a reply's head, and then so many bytes of its body. */
 static int check_large(int fd)
@@ -115,7 +62,7 @@ static int large_reply(void *arg)
         int fd, result;
 
         (void)arg;
-        if ((result = start()) < 0 || (result = ask(&fd, GET("/large"))) < 0)
+        if ((result = start(NULL)) < 0 || (result = ask(&fd, GET("/large"))) < 0)
                 return result;
         for (int i = 0; i < 1000; i++) /* the socket is full by then */
                 CHECK(weft_yield() == 0);
@@ -139,7 +86,7 @@ static int input_ahead(void *arg)
         int fd, result;
 
         (void)arg;
-        if ((result = start()) < 0 || (result = ask(&fd, GET("/naps"))) < 0)
+        if ((result = start(NULL)) < 0 || (result = ask(&fd, GET("/naps"))) < 0)
                 return result;
         while (service.n_begun == 0)
                 CHECK(weft_yield() == 0);
@@ -149,7 +96,7 @@ static int input_ahead(void *arg)
                 n = weft_read(fd, bytes + at, sizeof(bytes) - 1 - at);
                 CHECK(n > 0);
                 at += (size_t)n;
-                if (service.n_ended == 3 && strstr(bytes, "napped") != NULL)
+                if (service.n_ended == 3 && strstr(bytes, "slept") != NULL)
                         break;
         }
         CHECK(weft__loop->box->loop->iterations - before < 200);
@@ -162,7 +109,7 @@ static int client_gone(void *arg)
         int fd, result;
 
         (void)arg;
-        if ((result = start()) < 0)
+        if ((result = start(NULL)) < 0)
                 return result;
         for (int i = 0; i < 20; i++) {
                 if ((result = ask(&fd, i % 2 == 0 ? GET("/large") : GET("/large") GET("/naps"))) < 0)
@@ -178,14 +125,6 @@ static int client_gone(void *arg)
         weft_close(fd);
         return result;
 }
-
-#define TEST(sentence, coroutine)                               \
-        static void sentence(void **state)                      \
-        {                                                       \
-                (void)state;                                    \
-                weft_log_set_level((enum weft_log_level)100);   \
-                assert_int_equal(weft_run(coroutine, NULL), 0); \
-        }
 
 TEST(a_reply_that_the_socket_does_not_take_at_once_comes_whole, large_reply)
 TEST(requests_ahead_of_their_turn_do_not_keep_the_loop_turning, input_ahead)
