@@ -2,6 +2,7 @@
 
 /* What a process leaves when it dies of its own fault, and what it dies of: each in a child of its own. */
 
+#include "emulated.h"
 #include "crashfile.h"
 #include "loop-internal.h"
 #include "switch.h"
@@ -267,9 +268,12 @@ static void an_abort_names_the_process_itself(void **state)
 
 static void garbage_in_a_slot_costs_the_place_of_its_task_alone(void **state)
 {
-        struct crash crash = crash_of(NULL, garbage_and_abort);
+        struct crash crash;
 
         (void)state;
+        if (!can_read_processes())
+                skip(); /* then the handler has to trust the slot */
+        crash = crash_of(NULL, garbage_and_abort);
         check_signal(&crash, SIGABRT);
         if (n_sleepers() > 0) {
                 assert_int_equal(count_tasks(&crash), n_sleepers() - 1);
