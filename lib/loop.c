@@ -115,11 +115,14 @@ static void signal_cb(evutil_socket_t number, short what, void *arg)
 
 /* ---- polling ---- */
 
-static void nothing_cb(evutil_socket_t fd, short what, void *arg)
+/* It may be before the deadline: libevent reads another clock, and waits a day at the most. Then it is armed anew. */
+static void timer_cb(evutil_socket_t fd, short what, void *arg)
 {
+        struct weft_loop *loop = arg;
+
         (void)fd;
         (void)what;
-        (void)arg;
+        loop->timer_armed_ns = 0;
 }
 
 /* Sets the libevent timer for the earliest deadline. False: it has passed already. */
@@ -263,8 +266,6 @@ static void after_poll(struct weft_loop *loop)
 
         BB_STORE(page->state, BB_LOOP_RUNNING);
         now_ns = loop_poll_time(loop);
-        if (now_ns >= loop->timer_armed_ns)
-                loop->timer_armed_ns = 0; /* it has fired */
         expire_timers(loop, now_ns);
         housekeep(loop, now_ns);
         BB_STORE(page->now_ns, now_ns);
@@ -391,7 +392,7 @@ static int make_base(struct weft_loop *loop, struct event_base *base)
         } else if (make_own_base(loop) < 0) {
                 return -ENOMEM;
         }
-        loop->timer_event = event_new(loop->base, -1, 0, base != NULL ? attached_timer_cb : nothing_cb, loop);
+        loop->timer_event = event_new(loop->base, -1, 0, base != NULL ? attached_timer_cb : timer_cb, loop);
         loop->command_event = event_new(loop->base, loop->command_fd, EV_READ | EV_PERSIST, command_cb, loop);
         if (loop->timer_event == NULL || loop->command_event == NULL || event_add(loop->command_event, NULL) < 0)
                 return -ENOMEM;

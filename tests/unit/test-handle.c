@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "coro-test.h"
 
+#include "loop-internal.h"
+
+#include <event2/event.h>
 #include <string.h>
 
 static char order[64];
@@ -126,6 +129,64 @@ static void handles_left_at_the_end_are_dropped_and_may_be_kept(void **state)
         assert_string_equal(order, "");
 }
 
+/* ---- libevent's timer, which may fire before the deadline that it is armed for ---- */
+
+static const struct timeval soon_enough = {.tv_usec = 1};
+static struct event *later_event;
+static bool armed_again;
+
+static void wakes_too_early(evutil_socket_t fd, short what, void *arg)
+{
+        struct weft_loop *loop = arg;
+
+        (void)fd;
+        (void)what;
+        event_active(loop->timer_event, EV_TIMEOUT, 0); /* as when it has fired: it is not pending any more */
+        (void)event_add(later_event, &soon_enough);
+}
+
+static void looks_and_wakes(evutil_socket_t fd, short what, void *arg)
+{
+        (void)fd;
+        (void)what;
+        if (weft__loop->trimming) { /* it polls without sleeping, and arms nothing */
+                (void)event_add(later_event, &soon_enough);
+                return;
+        }
+        armed_again = event_pending(weft__loop->timer_event, EV_TIMEOUT, NULL) != 0;
+        weft_event_set(arg);
+}
+
+static int woken_too_early(void *arg)
+{
+        static const struct timeval at_once;
+        struct weft_event looked = WEFT_EVENT_INIT;
+        struct weft_handle *far = weft_call_later(WEFT_SECONDS(*(unsigned *)arg), note_cb, "x");
+
+        order[0] = '\0';
+        armed_again = false;
+        later_event = event_new(weft_event_base(), -1, 0, looks_and_wakes, &looked);
+        CHECK(later_event != NULL && far != NULL);
+        CHECK(event_base_once(weft_event_base(), -1, EV_TIMEOUT, wakes_too_early, weft__loop, &at_once) == 0);
+        CHECK(weft_event_wait(&looked) == 0);
+        event_free(later_event);
+        weft_handle_cancel(far);
+        weft_handle_unref(far);
+        CHECK(order[0] == '\0');
+        CHECK(armed_again);
+        return 0;
+}
+
+/* Where the clocks differ; and at a day, the most that libevent is told. */
+static void a_timer_that_has_fired_too_early_is_armed_again(void **state)
+{
+        unsigned seconds[] = {3600, 3 * 86400};
+
+        (void)state;
+        for (size_t i = 0; i < 2; i++)
+                assert_int_equal(weft_run(woken_too_early, &seconds[i]), 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -134,6 +195,7 @@ int main(void)
                 cmocka_unit_test(a_cancelled_handle_is_not_called),
                 cmocka_unit_test(a_callback_runs_in_a_copy_of_the_context_of_its_call),
                 cmocka_unit_test(handles_left_at_the_end_are_dropped_and_may_be_kept),
+                cmocka_unit_test(a_timer_that_has_fired_too_early_is_armed_again),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
