@@ -25,6 +25,7 @@ SANITIZED = bool(os.environ.get("WEFT_TEST_SANITIZERS"))
 # Limits on time are limits for code as it ships; instrumented code gets more.
 SCALE = 10 if SANITIZED else 1
 DEADLINE = 20 * (3 if SANITIZED else 1)
+LONGEST = 300 * (3 if SANITIZED else 1)  # a test that waits for something without a deadline
 MARK = "WEFT_TEST_RUN"
 
 
@@ -338,7 +339,12 @@ def need(*names):
             raise Failure(f"{program(name)} is not there")
 
 
+def took_too_long(number, frame):
+    raise Failure(f"after {LONGEST} s it has not ended:\n{''.join(traceback.format_stack(frame))}")
+
+
 def run():
+    signal.signal(signal.SIGALRM, took_too_long)
     os.environ[MARK] = f"{os.getpid()}.{time.time_ns()}"
     PR_SET_CHILD_SUBREAPER = 36
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -350,11 +356,13 @@ def run():
         started = time.monotonic()
         problem = skip = None
         try:
+            signal.alarm(LONGEST)
             function()
         except Skip as reason:
             skip = str(reason)
         except Exception as error:  # whatever it is, the next test still runs
             problem = str(error) if isinstance(error, Failure) else traceback.format_exc()
+        signal.alarm(0)
         left = kill_leftovers()
         if left and not problem:
             problem = f"processes were left running: {', '.join(left)}"
