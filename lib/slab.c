@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Slabs. A chunk is aligned to its size, so that a block's address tells its chunk; the chunk's head takes the place of
- * the first block. Free blocks are linked through their first word; those behind `fresh` were never used, and have not
- * touched their memory.
+ * the first block, and has a bit for each that is free. The lowest one is taken, so that a free block is not touched,
+ * and those that were never needed have no memory.
  *
  * A chunk is on one of the slab's three lists. Under AddressSanitizer each block is one of malloc's, so that it sees
  * what is used after free.

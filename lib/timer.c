@@ -351,25 +351,32 @@ static uint32_t heap_count(const struct timers *timers, uint64_t i, uint64_t dea
         return n;
 }
 
-static uint32_t bucket_count(const struct timer_bucket *bucket, uint64_t deadline_ns, uint32_t n_max,
-                             uint64_t *first_ns)
+static uint32_t bucket_count(const struct timer_bucket *bucket, uint64_t deadline_ns, uint32_t n_max)
 {
         uint32_t n = 0;
 
-        for (uint32_t i = 0; i < bucket->n; i++) {
-                uint64_t ns = bucket->entries[i].deadline_ns;
-
-                n += ns <= deadline_ns && n < n_max;
-                if (ns < *first_ns)
-                        *first_ns = ns;
-        }
+        for (uint32_t i = 0; i < bucket->n && n < n_max; i++)
+                n += bucket->entries[i].deadline_ns <= deadline_ns;
         return n;
+}
+
+/* The first of all, which least_ns may be before; wherever it lies, for counting may have ended before it comes there.
+ */
+static uint64_t first_ns(const struct timers *timers)
+{
+        unsigned level, digit;
+        const struct timer_bucket *bucket = first_bucket(timers, &level, &digit);
+        uint64_t ns = heap_next_ns(timers);
+
+        for (uint32_t i = 0; bucket != NULL && bucket->least_ns < ns && i < bucket->n; i++)
+                if (bucket->entries[i].deadline_ns < ns)
+                        ns = bucket->entries[i].deadline_ns;
+        return ns;
 }
 
 uint32_t timers_count_until(const struct timers *timers, uint64_t deadline_ns, uint32_t n_max, uint64_t *ret_first_ns)
 {
         uint32_t n = heap_count(timers, 0, deadline_ns, n_max);
-        uint64_t first_ns = heap_next_ns(timers);
 
         for (uint32_t levels = timers->occupied; levels != 0; levels &= levels - 1) {
                 const struct timer_level *level = timers->levels[__builtin_ctz(levels)];
@@ -378,10 +385,10 @@ uint32_t timers_count_until(const struct timers *timers, uint64_t deadline_ns, u
                         const struct timer_bucket *bucket = &level->buckets[__builtin_ctzll(left)];
 
                         if (bucket->least_ns <= deadline_ns)
-                                n += bucket_count(bucket, deadline_ns, n_max - n, &first_ns);
+                                n += bucket_count(bucket, deadline_ns, n_max - n);
                 }
         }
         if (n > 0)
-                *ret_first_ns = first_ns;
+                *ret_first_ns = first_ns(timers);
         return n;
 }

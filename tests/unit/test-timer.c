@@ -180,6 +180,22 @@ static void removing_a_timer_that_is_not_armed_does_nothing(void **state)
         timers_deinit(&armed);
 }
 
+/* Few timers are never put into buckets, so the heap has enough to count without a look at the earlier one. */
+static void the_first_is_found_where_counting_ends_before_it(void **state)
+{
+        static struct timer late[200], early;
+        struct timers armed = {0};
+        uint64_t first_ns = 0;
+
+        (void)state;
+        for (unsigned i = 0; i < 200; i++)
+                assert_int_equal(timer_add(&armed, &late[i], UINT64_C(2000000000) + i), 0);
+        assert_int_equal(timer_add(&armed, &early, 1000000000), 0);
+        assert_int_equal(timers_count_until(&armed, 3000000000, 10, &first_ns), 10);
+        assert_int_equal(first_ns, 1000000000);
+        timers_deinit(&armed);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -189,6 +205,7 @@ int main(void)
                 cmocka_unit_test(the_next_deadline_is_found_in_a_few_looks),
                 cmocka_unit_test(those_due_until_a_time_are_counted_up_to_a_limit),
                 cmocka_unit_test(removing_a_timer_that_is_not_armed_does_nothing),
+                cmocka_unit_test(the_first_is_found_where_counting_ends_before_it),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
