@@ -18,6 +18,7 @@
 #include "reader.h"
 #include "recorder.h"
 #include "single.h"
+#include "store.h"
 #include "supervisor.h"
 #include "tracer.h"
 #include "watch.h"
@@ -203,6 +204,7 @@ static int start_recorder(struct daemon *daemon)
         char *why = NULL;
         int r = daemon->history_lock_fd = directories_lock_history(daemon->database, &why);
 
+        store_use_one_thread(); /* that of main, which opens it, and then the recorder's */
         if (r != -EBUSY && r != -ENOMEM)
                 r = recorder_new(&options, &daemon->recorder, &why);
         if (r < 0)

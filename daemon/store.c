@@ -379,6 +379,13 @@ static int store_setup(struct store *store, gid_t group, char **why)
         return r;
 }
 
+void store_use_one_thread(void)
+{
+        /* Both only before SQLite's first use; if that was already, it is as safe, and slower. */
+        (void)sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+        (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 int store_open(const char *path, gid_t group, struct store **ret_store, char **ret_why)
 {
         struct store *store = calloc(1, sizeof(*store));

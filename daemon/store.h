@@ -23,6 +23,12 @@
 
 struct store;
 
+/*
+ * The process promises to use SQLite from one thread at a time, so that it need not lock: a twentieth of what recording costs. To be
+ * called first.
+ */
+void store_use_one_thread(void);
+
 /* On failure *ret_why, which the caller frees (it may be NULL: no memory), is one line that names the path. */
 int store_open(const char *path, gid_t group, struct store **ret_store, char **ret_why);
 struct store *store_close(struct store *store);

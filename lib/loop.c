@@ -36,6 +36,7 @@
 #define N_FREE_TASKS_MAX 131072U /* as many as default stacks: STACK_MAX_HOT_BYTES */
 #endif
 
+#define N_EXPIRED_MAX 256U /* timers at a poll */
 #define HOUSEKEEPING_INTERVAL_NS 1000000000U
 
 /* ---- commands ---- */
@@ -169,12 +170,16 @@ static void expire(struct weft_loop *loop, struct timer *timer, uint64_t now_ns)
         }
 }
 
+/*
+ * Of very many that are due at once only the first ones, which then run while they are in the caches; the next poll, which does not
+ * sleep then, brings the others.
+ */
 static void expire_timers(struct weft_loop *loop, uint64_t now_ns)
 {
         struct bb_loop *counters = loop->box->loop;
         struct timer *timer;
 
-        while ((timer = timer_expire(&loop->timers, now_ns)) != NULL) {
+        for (unsigned i = 0; i < N_EXPIRED_MAX && (timer = timer_expire(&loop->timers, now_ns)) != NULL; i++) {
                 uint64_t lag_ns = now_ns - timer->deadline_ns;
 
                 BB_STORE(counters->lag_ns, lag_ns);
