@@ -272,7 +272,7 @@ static bool tells_queue(int fd)
         struct tcp_info info;
         socklen_t size = sizeof(info);
 
-        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0;
+        return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && size > offsetof(struct tcp_info, tcpi_unacked);
 }
 
 static int connections(void *arg)
