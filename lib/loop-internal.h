@@ -20,6 +20,7 @@
 #include <signal.h>
 
 #define LOOP_POLL_INTERVAL_NS 100000U /* how long ready tasks may keep the loop from polling */
+#define LOOP_POLL_SOON_NS 20000U /* … while more timers are due */
 
 struct creation;
 struct event;
@@ -119,6 +120,7 @@ struct weft_loop {
         struct event *command_event;
         struct event *signal_events[2];
         uint64_t timer_armed_ns; /* the deadline that timer_event is set to; 0: none */
+        uint64_t expired_until;  /* in n_steps: by then the timers that have expired have run */
         uint64_t poll_ns;        /* when the poll returned, once somebody has asked */
         uint64_t housekeeping_due_ns;
         bool trimming; /* stacks' memory is being given back, a little at each poll */

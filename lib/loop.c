@@ -171,22 +171,26 @@ static void expire(struct weft_loop *loop, struct timer *timer, uint64_t now_ns)
 }
 
 /*
- * Of very many that are due at once only the first ones, which then run while they are in the caches; the next poll, which does not
- * sleep then, brings the others.
+ * Of very many that are due at once only some, which then run while they are in the caches, and others only when those have run. Whether
+ * more are due: then the next poll, which does not sleep, is to come as soon as that, also where tasks are always ready.
  */
-static void expire_timers(struct weft_loop *loop, uint64_t now_ns)
+static bool expire_timers(struct weft_loop *loop, uint64_t now_ns)
 {
         struct bb_loop *counters = loop->box->loop;
+        uint64_t n = loop->expired_until > loop->n_steps ? loop->expired_until - loop->n_steps : 0;
         struct timer *timer;
 
-        for (unsigned i = 0; i < N_EXPIRED_MAX && (timer = timer_expire(&loop->timers, now_ns)) != NULL; i++) {
+        while (n < N_EXPIRED_MAX && (timer = timer_expire(&loop->timers, now_ns)) != NULL) {
                 uint64_t lag_ns = now_ns - timer->deadline_ns;
 
                 BB_STORE(counters->lag_ns, lag_ns);
                 if (lag_ns > counters->lag_max_ns)
                         BB_STORE(counters->lag_max_ns, lag_ns);
                 expire(loop, timer, now_ns);
+                n++;
         }
+        loop->expired_until = loop->n_steps + n;
+        return n >= N_EXPIRED_MAX && timers_next_ns(&loop->timers) <= now_ns;
 }
 
 /* What is done every second or so: the clock, the anchor, memory of stacks that nobody wants any more. */
@@ -268,13 +272,14 @@ static void after_poll(struct weft_loop *loop)
 {
         struct bb_loop *page = loop->box->loop;
         uint64_t now_ns;
+        bool more;
 
         BB_STORE(page->state, BB_LOOP_RUNNING);
         now_ns = loop_poll_time(loop);
-        expire_timers(loop, now_ns);
+        more = expire_timers(loop, now_ns);
         housekeep(loop, now_ns);
         BB_STORE(page->now_ns, now_ns);
-        loop->loop_due_ns = now_ns + LOOP_POLL_INTERVAL_NS;
+        loop->loop_due_ns = more ? loop_now(loop) + LOOP_POLL_SOON_NS : now_ns + LOOP_POLL_INTERVAL_NS;
         iteration_begins(loop, now_ns);
 }
 

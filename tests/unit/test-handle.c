@@ -5,6 +5,8 @@
 
 #include <event2/event.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static char order[64];
 
@@ -187,6 +189,86 @@ static void a_timer_that_has_fired_too_early_is_armed_again(void **state)
                 assert_int_equal(weft_run(woken_too_early, &seconds[i]), 0);
 }
 
+/* ---- very many at once ---- */
+
+#define N_DUE 5000U
+
+static unsigned n_due_called, n_called_when_read;
+static uint64_t last_when_ns;
+static bool in_order;
+static int due_fds[2];
+
+struct due {
+        struct weft_handle *handle;
+};
+
+static void due_cb(void *arg)
+{
+        const struct due *due = arg;
+        uint64_t when_ns = weft_handle_when(due->handle);
+
+        if (n_due_called++ == 0)
+                (void)!write(due_fds[1], "x", 1);
+        in_order = in_order && when_ns >= last_when_ns;
+        last_when_ns = when_ns;
+}
+
+static int reads_byte(void *arg)
+{
+        char byte;
+        int result = (int)weft_read(due_fds[0], &byte, 1);
+
+        (void)arg;
+        n_called_when_read = n_due_called;
+        return result;
+}
+
+static int yields(void *arg)
+{
+        while (n_due_called < N_DUE)
+                CHECK(weft_yield() == 0);
+        (void)arg;
+        return 0;
+}
+
+static int many_due(void *arg)
+{
+        static struct due due[N_DUE];
+        struct weft_task *reader = weft_spawn(reads_byte, NULL),
+                         *yielder = *(bool *)arg ? weft_spawn(yields, NULL) : NULL;
+        uint64_t past_ns = weft_time() - N_DUE;
+
+        n_due_called = 0;
+        last_when_ns = 0;
+        in_order = true;
+        CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, due_fds) == 0);
+        for (unsigned i = 0; i < N_DUE; i++) {
+                due[i].handle = weft_call_at(past_ns + i * 7919 % N_DUE, due_cb, &due[i]);
+                CHECK(due[i].handle != NULL);
+        }
+        CHECK(weft_await(reader) == 1);
+        CHECK(n_called_when_read > 0 &&
+              n_called_when_read < N_DUE); /* it needed a poll, and did not wait for all of them */
+        while (n_due_called < N_DUE)
+                CHECK(weft_sleep(WEFT_MICROSECONDS(100)) == 0);
+        CHECK(in_order);
+        CHECK(yielder == NULL || weft_await(yielder) == 0);
+        for (unsigned i = 0; i < N_DUE; i++)
+                weft_handle_unref(due[i].handle);
+        weft_close(due_fds[0]);
+        weft_close(due_fds[1]);
+        return 0;
+}
+
+static void very_many_that_are_due_at_once_leave_time_for_others_and_come_in_order(void **state)
+{
+        bool beside_yields[] = {false, true};
+
+        (void)state;
+        for (size_t i = 0; i < 2; i++)
+                assert_int_equal(weft_run(many_due, &beside_yields[i]), 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -196,6 +278,7 @@ int main(void)
                 cmocka_unit_test(a_callback_runs_in_a_copy_of_the_context_of_its_call),
                 cmocka_unit_test(handles_left_at_the_end_are_dropped_and_may_be_kept),
                 cmocka_unit_test(a_timer_that_has_fired_too_early_is_armed_again),
+                cmocka_unit_test(very_many_that_are_due_at_once_leave_time_for_others_and_come_in_order),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
