@@ -173,13 +173,22 @@ int reader_find(struct reader *reader, uint64_t number, uint32_t *ret_index, str
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && offsetof(struct bb_slot, wait) % 8 == 0, "wait is the low half of its word");
 
-int reader_find_waiting(struct reader *reader, uint32_t from, uint32_t end, uint64_t kinds, uint32_t *ret_index, struct bb_slot *ret_slot)
+/* The next slot from there on of which the guard's search, in words of all slots, and then the slot itself say so. */
+struct slot_search {
+        size_t offset; /* of the word in a slot */
+        ssize_t (*find)(const void *words, size_t stride, size_t n, uint64_t wanted);
+        bool (*is_wanted)(const struct bb_slot *slot, uint64_t wanted);
+        uint64_t wanted;
+};
+
+static int find_slot(struct reader *reader, uint32_t from, uint32_t end, const struct slot_search *search, uint32_t *ret_index,
+                     struct bb_slot *ret_slot)
 {
         if (end > reader->header.n_slots)
                 end = reader->header.n_slots;
         for (; from < end; from++) {
-                const uint8_t *waits = (const uint8_t *)slot_at(reader, from) + offsetof(struct bb_slot, wait);
-                ssize_t i = guard_find_bit(waits, sizeof(struct bb_slot), end - from, kinds);
+                const uint8_t *words = (const uint8_t *)slot_at(reader, from) + search->offset;
+                ssize_t i = search->find(words, sizeof(struct bb_slot), end - from, search->wanted);
                 int r;
 
                 if (i < 0)
@@ -190,7 +199,7 @@ int reader_find_waiting(struct reader *reader, uint32_t from, uint32_t end, uint
                 r = reader_slot(reader, from, ret_slot);
                 if (r < 0)
                         return r;
-                if (r != READER_FREE && ret_slot->state == BB_TASK_WAITING && ret_slot->wait < 64 && (kinds >> ret_slot->wait & 1) != 0) {
+                if (r != READER_FREE && search->is_wanted(ret_slot, search->wanted)) {
                         *ret_index = from;
                         return r;
                 }
@@ -198,33 +207,31 @@ int reader_find_waiting(struct reader *reader, uint32_t from, uint32_t end, uint
         return -ENOENT;
 }
 
+static bool waits_so(const struct bb_slot *slot, uint64_t kinds)
+{
+        return slot->state == BB_TASK_WAITING && slot->wait < 64 && (kinds >> slot->wait & 1) != 0;
+}
+
+int reader_find_waiting(struct reader *reader, uint32_t from, uint32_t end, uint64_t kinds, uint32_t *ret_index, struct bb_slot *ret_slot)
+{
+        const struct slot_search search = {offsetof(struct bb_slot, wait), guard_find_bit, waits_so, kinds};
+
+        return find_slot(reader, from, end, &search, ret_index, ret_slot);
+}
+
+static bool is_flagged(const struct bb_slot *slot, uint64_t mask)
+{
+        return (slot->flags & mask >> 32) != 0;
+}
+
 int reader_find_flagged(struct reader *reader, uint32_t from, uint32_t end, uint32_t flags, uint32_t *ret_index,
                         struct bb_slot *ret_slot)
 {
+        const struct slot_search search = {offsetof(struct bb_slot, state), guard_find_mask, is_flagged, (uint64_t)flags << 32};
+
         _Static_assert(offsetof(struct bb_slot, state) % 8 == 0 && offsetof(struct bb_slot, flags) % 8 == 4,
                        "one word");
-
-        if (end > reader->header.n_slots)
-                end = reader->header.n_slots;
-        for (; from < end; from++) {
-                const uint8_t *words = (const uint8_t *)slot_at(reader, from) + offsetof(struct bb_slot, state);
-                ssize_t i = guard_find_mask(words, sizeof(struct bb_slot), end - from, (uint64_t)flags << 32);
-                int r;
-
-                if (i < 0)
-                        return (int)i;
-                from += (uint32_t)i;
-                if (from >= end)
-                        break;
-                r = reader_slot(reader, from, ret_slot);
-                if (r < 0)
-                        return r;
-                if (r != READER_FREE && (ret_slot->flags & flags) != 0) {
-                        *ret_index = from;
-                        return r;
-                }
-        }
-        return -ENOENT;
+        return find_slot(reader, from, end, &search, ret_index, ret_slot);
 }
 
 /* ---- coroutines ---- */
