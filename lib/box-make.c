@@ -31,6 +31,7 @@
 #endif
 
 #define HEAP_SIZE_DEFAULT ((uint64_t)4 << 30)
+#define HEAP_SIZE_MIN ((uint64_t)16 << 20)
 
 static uint64_t round_up(uint64_t value, uint64_t unit)
 {
@@ -252,12 +253,17 @@ static int map(struct box *box, const struct box_options *options)
         int flags = box->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED | MAP_NORESERVE;
         void *base;
 
-        lay_out(&header, options);
-        if (box->fd >= 0 && ftruncate(box->fd, (off_t)header.file_size) < 0)
-                return -errno;
-        base = mmap(NULL, header.file_size, PROT_READ | PROT_WRITE, flags, box->fd, 0);
-        if (base == MAP_FAILED)
-                return -errno;
+        /* Where address space is scarce (RLIMIT_AS, overcommit_memory 2) the heap, which is most of it, gets less. */
+        for (struct box_options smaller = *options;; smaller.heap_size = header.heap_size / 8) {
+                lay_out(&header, &smaller);
+                if (box->fd >= 0 && ftruncate(box->fd, (off_t)header.file_size) < 0)
+                        return -errno;
+                base = mmap(NULL, header.file_size, PROT_READ | PROT_WRITE, flags, box->fd, 0);
+                if (base != MAP_FAILED)
+                        break;
+                if (errno != ENOMEM || header.heap_size / 8 < HEAP_SIZE_MIN)
+                        return -errno;
+        }
         box->base = base;
         box->size_bytes = header.file_size;
         /* A child of fork must not write into it; it would bloat core dumps without saying more than the file does. */

@@ -47,6 +47,7 @@
 #define OTHER_SLOTS 256
 #define INSTRUMENTED_SLOTS 256 /* sanitizers and Valgrind keep books of every page that is mapped */
 #define MAX_ARENA_BYTES (UINT64_C(1) << 37)
+#define SCARCE_SHARE 16 /* of scarce address space a 16th at a time */
 #define MIN_BATCH 16
 #define MAX_BATCH 1024
 #define MAX_TRIM 256 /* about 480 ns each */
@@ -127,16 +128,26 @@ static int arena_new(struct stack_class *class, size_t n_slots)
         if (arena == NULL)
                 return -ENOMEM;
 
-        /* Where address space is not for free (overcommit_memory 2, RLIMIT_AS), there may still be less of it. */
-        for (;; n_slots /= 2) {
+        /*
+         * Where address space is not for free (overcommit_memory 2, RLIMIT_AS, an emulator) there may still be less of it. Then
+         * what fits is not all ours: other loops, threads and malloc need some. More arenas can follow.
+         */
+        for (size_t n_wanted = n_slots;; n_slots /= 2) {
                 if (n_slots == 0) {
                         free(arena);
                         return -ENOMEM;
                 }
                 arena->base = mmap(NULL, n_slots * class->slot_bytes, PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-                if (arena->base != MAP_FAILED)
-                        break;
+                if (arena->base == MAP_FAILED)
+                        continue;
+                if (n_slots < n_wanted && n_slots >= SCARCE_SHARE * MIN_BATCH) {
+                        size_t n_kept = n_slots / SCARCE_SHARE;
+
+                        (void)munmap(arena->base + n_kept * class->slot_bytes, (n_slots - n_kept) * class->slot_bytes);
+                        n_slots = n_kept;
+                }
+                break;
         }
         /* Fails where the kernel has no huge pages at all: as wanted. */
         (void)madvise(arena->base, n_slots * class->slot_bytes, MADV_NOHUGEPAGE);

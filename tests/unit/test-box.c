@@ -11,10 +11,12 @@
 
 #include "box.h"
 #include "emulated.h"
+#include "switch.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -144,6 +146,35 @@ static void a_directory_that_is_not_there_is_enoent(void **state)
         assert_null(box);
 }
 
+static int makes_a_box_in_scarce_space(void)
+{
+        struct box_options options = {.directory = NULL};
+        struct rlimit limit = {.rlim_cur = UINT64_C(2) << 30, .rlim_max = UINT64_C(2) << 30};
+        struct box *box;
+
+        if (setrlimit(RLIMIT_AS, &limit) < 0 || box_new(&options, -1, &box) < 0)
+                return 1;
+        if (box->header->heap_size < UINT64_C(64) << 20 || box->header->heap_size > UINT64_C(1) << 30)
+                return 2;
+        box_free(box);
+        return 0;
+}
+
+static void where_address_space_is_scarce_the_heap_gets_less(void **state)
+{
+        int status;
+        pid_t child;
+
+        (void)state;
+        if (fiber_instrumented() || emulated())
+                skip();
+        child = fork_without_leak_check();
+        if (child == 0)
+                _exit(makes_a_box_in_scarce_space());
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+}
+
 static void without_an_observer_nothing_is_recorded(void **state)
 {
         struct box *box = small_box(NULL, 1024);
@@ -269,6 +300,7 @@ int main(void)
                 cmocka_unit_test(a_box_has_its_name_its_header_and_a_lock_until_it_is_freed),
                 cmocka_unit_test(on_a_disk_the_name_is_a_symlink_into_a_private_directory_in_memory),
                 cmocka_unit_test(a_directory_that_is_not_there_is_enoent),
+                cmocka_unit_test(where_address_space_is_scarce_the_heap_gets_less),
                 cmocka_unit_test(without_an_observer_nothing_is_recorded),
                 cmocka_unit_test(a_full_ring_drops_counts_and_goes_on_after_a_commit),
                 cmocka_unit_test(a_record_holds_its_references_until_the_tail_has_passed_it),

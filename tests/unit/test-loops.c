@@ -364,6 +364,10 @@ static void *runs_a_peer(void *arg)
         struct peer *peer = arg;
 
         peer->result = weft_run(peer_main, peer);
+        if (peer->ref == NULL) { /* it has never begun: the others would wait for it at the barrier for ever */
+                (void)fprintf(stderr, "loop %d cannot run: %s\n", peer->number, strerror(-peer->result));
+                abort();
+        }
         weft_loop_ref_unref(peer->ref);
         return NULL;
 }

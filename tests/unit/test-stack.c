@@ -443,17 +443,29 @@ static void idle_stacks_beyond_8_gib_of_slots_lose_their_memory_at_once(void **s
 
 /* ---- little address space ---- */
 
+/* 0: not known. */
+static size_t address_space_used(void)
+{
+        FILE *file = fopen("/proc/self/statm", "re");
+        size_t n_pages = 0;
+
+        if (file == NULL)
+                return 0;
+        if (fscanf(file, "%zu", &n_pages) != 1)
+                n_pages = 0;
+        fclose(file);
+        return n_pages * page_bytes();
+}
+
 static int with_address_space(size_t extra_bytes)
 {
         struct stack_pool *own = NULL;
         struct rlimit limit;
-        FILE *file = fopen("/proc/self/statm", "re");
-        size_t n_pages;
+        size_t used_bytes = address_space_used();
 
-        if (file == NULL || fscanf(file, "%zu", &n_pages) != 1)
+        if (used_bytes == 0)
                 return 1;
-        fclose(file);
-        limit.rlim_cur = limit.rlim_max = n_pages * page_bytes() + extra_bytes;
+        limit.rlim_cur = limit.rlim_max = used_bytes + extra_bytes;
         if (setrlimit(RLIMIT_AS, &limit) < 0)
                 return 1;
         if (stack_pool_new(0, &own) < 0)
@@ -463,6 +475,11 @@ static int with_address_space(size_t extra_bytes)
         struct stack stack;
         static struct stack stacks[100000];
 
+        /* The first takes a part of what there is, not most: threads and other loops need some, too. */
+        if (stack_get(own, 0, &stack) == 0)
+                stacks[n++] = stack;
+        if (n == 1 && address_space_used() > used_bytes + extra_bytes / 4)
+                return 3;
         while (n < 100000 && stack_get(own, 0, &stack) == 0)
                 stacks[n++] = stack;
         for (size_t i = 0; i < n; i++) {
