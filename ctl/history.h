@@ -13,7 +13,7 @@
 struct ctl_args;
 struct history;
 
-#define HISTORY_VERSION 3 /* user_version of the views that this weftctl knows */
+#define HISTORY_VERSION 4 /* user_version of the views that this weftctl knows */
 
 /* args->database, else the file of the weftd that answers, else the default one. *ret_path is the caller's to free. Exit code. */
 int history_path(const struct ctl_args *args, char **ret_path);

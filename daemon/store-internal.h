@@ -29,6 +29,8 @@ enum store_statement {
         STORE_S_CORO_FIND,
         STORE_S_CORO_ADD,
         STORE_S_EPOCH_ADD,
+        STORE_S_SHAPE_ADD,
+        STORE_S_CONTEXT_ADD,
         STORE_S_VALUE_ADD,
         STORE_S_MINUTE,
         STORE_S_TOTALS_PUT,
@@ -37,8 +39,9 @@ enum store_statement {
         STORE_N_STATEMENTS,
 };
 
-/* Contents of contexts that were stored in this epoch: hash → id, direct-mapped. */
+/* Contents and shapes of contexts that were stored in this epoch: hash → id, direct-mapped. */
 #define STORE_N_KNOWN (1U << 16)
+#define STORE_N_SHAPES (1U << 10)
 
 struct store_known {
         uint64_t hash;
@@ -58,7 +61,7 @@ struct store {
         uint64_t epoch;
         int64_t epoch_started_ns, epoch_first_context;
         int64_t next_context;
-        struct store_known *known;
+        struct store_known *known, *shapes;
 };
 
 /* Remembers what SQLite says and returns -EIO (-ENOMEM for want of memory). */

@@ -105,6 +105,9 @@ static int rows_delete(struct pruning *p)
 
 static int contexts_delete(struct pruning *p)
 {
+        static const struct {
+                const char *table, *id;
+        } context_tables[] = { { "t_contexts", "context_id" }, { "t_shapes", "shape" }, { "t_values", "context_id" } };
         int64_t oldest = INT64_MAX;
         int64_t first = STORE_NULL;
         char sql[256];
@@ -118,13 +121,16 @@ static int contexts_delete(struct pruning *p)
         if (r <= 0)
                 return r;
 
-        snprintf(sql, sizeof(sql), "DELETE FROM t_values WHERE context_id < min(%lld, (SELECT min(context_id) FROM t_values) + %u)", (long long)first,
-                 p->n_rows * CONTEXTS_PER_ROW);
-        r = store_exec(p->store, sql);
+        snprintf(sql, sizeof(sql), "SELECT min(%lld, (SELECT min(context_id) FROM t_contexts) + %u)", (long long)first, p->n_rows * CONTEXTS_PER_ROW);
+        r = store_query_int(p->store, sql, &first);
+        for (size_t i = 0; r >= 0 && first != STORE_NULL && i < sizeof(context_tables) / sizeof(context_tables[0]); i++) {
+                snprintf(sql, sizeof(sql), "DELETE FROM %s WHERE %s < %lld", context_tables[i].table, context_tables[i].id, (long long)first);
+                r = store_exec(p->store, sql);
+                if (r >= 0 && sqlite3_changes(p->store->db) > 0)
+                        p->more = true;
+        }
         if (r < 0)
                 return r;
-        if (sqlite3_changes(p->store->db) > 0)
-                p->more = true;
 
         snprintf(sql, sizeof(sql), "DELETE FROM t_epochs WHERE epoch < (SELECT max(epoch) FROM t_epochs WHERE started_ns <= %lld)",
                  (long long)oldest);

@@ -18,14 +18,16 @@
  * starts from the small tables (that would build an index over all tasks first).
  *
  * Contexts have ascending ids. A task or slow step recorded in an epoch refers to no context older than the epoch's
- * first: those before the epoch of the oldest row left can go, by id. The hash of a context is with its first variable.
+ * first: those before the epoch of the oldest row left can go, by id. A shape (the names and types of a context's variables, in
+ * their order) has the id of the first context of its epoch that had it, and goes with that; its hash is with its first variable.
+ * The first SCHEMA_N_INLINE values of a context are in its row, others in t_values.
  *
  * A database of an older version is brought up to date when it is opened: the views are dropped, the tables changed step by step
  * (SCHEMA_MIGRATIONS), the views made anew. So SCHEMA_TABLES must give the same columns in the same order as the steps do.
  */
 
 #define SCHEMA_APPLICATION_ID 0x77656674 /* "weft" */
-#define SCHEMA_VERSION 3
+#define SCHEMA_VERSION 4
 
 #define SCHEMA_ISO(ns) \
         "strftime('%Y-%m-%dT%H:%M:%S', (" ns ") / 1000000000, 'unixepoch') || printf('.%06dZ', (" ns ") / 1000 % 1000000)"
@@ -45,6 +47,14 @@
         "CREATE TABLE t_crashes (crash_id INTEGER PRIMARY KEY, box_id INTEGER, time_ns INTEGER, signal INTEGER, signal_name TEXT, reason TEXT," \
         " thread INTEGER, running INTEGER, stack_id INTEGER, note TEXT);" \
         "CREATE TABLE t_crashed (key INTEGER PRIMARY KEY, state TEXT, waiting_for TEXT, in_state_ns INTEGER, stack_id INTEGER);"
+
+#define SCHEMA_N_INLINE 8
+
+#define SCHEMA_TABLES_CONTEXT \
+        "CREATE TABLE t_contexts (context_id INTEGER PRIMARY KEY, shape INTEGER, hash INTEGER," \
+        " v0 TEXT, v1 TEXT, v2 TEXT, v3 TEXT, v4 TEXT, v5 TEXT, v6 TEXT, v7 TEXT);" \
+        "CREATE TABLE t_shapes (shape INTEGER, position INTEGER, var TEXT, type TEXT, hash INTEGER, PRIMARY KEY (shape, position)) WITHOUT ROWID;" \
+        "CREATE TABLE t_values (context_id INTEGER, position INTEGER, value TEXT, PRIMARY KEY (context_id, position)) WITHOUT ROWID;"
 
 #define SCHEMA_TABLES \
         "CREATE TABLE t_meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;" \
@@ -66,8 +76,7 @@
         SCHEMA_TABLE_EVENTS \
         SCHEMA_TABLES_CRASH \
         "CREATE TABLE t_epochs (epoch INTEGER PRIMARY KEY, started_ns INTEGER, first_context INTEGER);" \
-        "CREATE TABLE t_values (context_id INTEGER, position INTEGER, var TEXT, type TEXT, value TEXT, hash INTEGER," \
-        " PRIMARY KEY (context_id, position)) WITHOUT ROWID;" \
+        SCHEMA_TABLES_CONTEXT \
         "CREATE TABLE t_gaps (gap_id INTEGER PRIMARY KEY, box_id INTEGER, from_ns INTEGER, to_ns INTEGER, dropped INTEGER);" \
         "CREATE TABLE t_audit (audit_id INTEGER PRIMARY KEY, time_ns INTEGER, uid INTEGER, pid INTEGER, command TEXT, target TEXT, result TEXT);" \
         "CREATE TABLE t_minutes (minute_id INTEGER PRIMARY KEY, minute_ns INTEGER, box_id INTEGER, coro_id INTEGER, spawned INTEGER," \
@@ -120,7 +129,10 @@
         " FROM t_slow_steps AS s LEFT JOIN t_boxes AS b ON b.box_id = +s.box_id;"
 
 #define SCHEMA_VIEWS_SMALL \
-        "CREATE VIEW context_vars AS SELECT context_id, var, type, value FROM t_values;" \
+        "CREATE VIEW context_vars AS SELECT c.context_id AS context_id, s.var AS var, s.type AS type," \
+        " CASE s.position WHEN 0 THEN c.v0 WHEN 1 THEN c.v1 WHEN 2 THEN c.v2 WHEN 3 THEN c.v3 WHEN 4 THEN c.v4 WHEN 5 THEN c.v5" \
+        " WHEN 6 THEN c.v6 WHEN 7 THEN c.v7 ELSE (SELECT v.value FROM t_values AS v WHERE v.context_id = c.context_id AND v.position = s.position)" \
+        " END AS value FROM t_contexts AS c CROSS JOIN t_shapes AS s ON s.shape = c.shape;" \
         "CREATE VIEW gaps AS SELECT b.run_id AS run_id, b.workload AS workload, " SCHEMA_ISO("g.from_ns") " AS from_time, " \
         SCHEMA_ISO("g.to_ns") " AS to_time, g.dropped AS dropped, b.instance AS instance, b.loop AS loop, g.from_ns AS from_ns, g.to_ns AS to_ns" \
         " FROM t_gaps AS g LEFT JOIN t_boxes AS b ON b.box_id = +g.box_id;" \
@@ -162,6 +174,14 @@
                       "ALTER TABLE t_tasks ADD COLUMN cancel_via INTEGER;" \
                       "ALTER TABLE t_tasks ADD COLUMN cancel_latency_ns INTEGER;" \
                       "ALTER TABLE t_tasks ADD COLUMN cancel_swallowed INTEGER;", \
+                [3] = "ALTER TABLE t_values RENAME TO t_variables;" SCHEMA_TABLES_CONTEXT \
+                      "INSERT INTO t_contexts SELECT context_id, context_id, max(hash), max(value) FILTER (WHERE position = 0)," \
+                      " max(value) FILTER (WHERE position = 1), max(value) FILTER (WHERE position = 2), max(value) FILTER (WHERE position = 3)," \
+                      " max(value) FILTER (WHERE position = 4), max(value) FILTER (WHERE position = 5), max(value) FILTER (WHERE position = 6)," \
+                      " max(value) FILTER (WHERE position = 7) FROM t_variables GROUP BY context_id;" \
+                      "INSERT INTO t_shapes SELECT context_id, position, var, type, NULL FROM t_variables;" \
+                      "INSERT INTO t_values SELECT context_id, position, value FROM t_variables WHERE position >= 8;" \
+                      "DROP TABLE t_variables;", \
         }
 
 #endif

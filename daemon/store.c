@@ -65,7 +65,9 @@ sqlite3_stmt *store_statement(struct store *store, enum store_statement which)
                 [STORE_S_CORO_FIND] = "SELECT coro_id FROM t_coros WHERE name = ?1 AND created_where IS ?2 AND defined_where IS ?3",
                 [STORE_S_CORO_ADD] = "INSERT INTO t_coros VALUES (NULL, ?1, ?2, ?3)",
                 [STORE_S_EPOCH_ADD] = "INSERT INTO t_epochs VALUES (?1, ?2, ?3)",
-                [STORE_S_VALUE_ADD] = "INSERT INTO t_values VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                [STORE_S_SHAPE_ADD] = "INSERT INTO t_shapes VALUES (?1, ?2, ?3, ?4, ?5)",
+                [STORE_S_CONTEXT_ADD] = "INSERT INTO t_contexts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                [STORE_S_VALUE_ADD] = "INSERT INTO t_values VALUES (?1, ?2, ?3)",
                 [STORE_S_MINUTE] = "INSERT INTO t_minutes VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,"
                                    " ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)",
                 [STORE_S_TOTALS_PUT] = "INSERT OR REPLACE INTO t_totals VALUES (?1, ?2, ?3)",
@@ -395,7 +397,8 @@ int store_open(const char *path, gid_t group, struct store **ret_store, char **r
         if (store) {
                 store->path = strdup(path);
                 store->known = calloc(STORE_N_KNOWN, sizeof(*store->known));
-                if (store->path && store->known)
+                store->shapes = calloc(STORE_N_SHAPES, sizeof(*store->shapes));
+                if (store->path && store->known && store->shapes)
                         r = store_setup(store, group, &why);
         }
         if (r < 0) {
@@ -417,6 +420,7 @@ struct store *store_close(struct store *store)
                 (void)sqlite3_finalize(store->statements[i]); /* says again what its last step said */
         (void)sqlite3_close(store->db);                       /* rolls back; no statement is left that could keep it open */
         free(store->known);
+        free(store->shapes);
         free(store->path);
         free(store);
         return NULL;

@@ -56,7 +56,8 @@ static int setup(void **state)
                 "INSERT INTO t_runs (run_id, workload, instance, pid, version, started_ns, how) VALUES (1, 'web', 1, 4242, '0.1.0', 1777617000000000000, 0);"
                 "INSERT INTO t_boxes (box_id, run_id, workload, instance, loop, prefix) VALUES (1, 1, 'web', 1, 1, 'web/');"
                 "INSERT INTO t_coros (coro_id, name, created_where, defined_where) VALUES (1, 'serve', 'web.c:10', 'web.c:5'), (2, 'nap', 'web.c:20', 'web.c:15');"
-                "INSERT INTO t_values (context_id, position, var, type, value) VALUES (1, 0, 'peer', 'string', 'a=b'), (2, 0, 'peer', 'string', 'other');");
+                "INSERT INTO t_shapes VALUES (1, 0, 'peer', 'string', NULL);"
+                "INSERT INTO t_contexts (context_id, shape, v0) VALUES (1, 1, 'a=b'), (2, 1, 'other');");
         for (int i = 0; i < 10; i++) {
                 (void)snprintf(sql, sizeof sql,
                                "INSERT INTO t_tasks (key, bump, box_id, number, parent, coro_id, state, result, wall_ns, busy_ns, scheduled_ns, start_after_ns,"

@@ -133,7 +133,7 @@ static void a_new_database_has_its_version_mode_and_log(void **state)
         open_store(f);
         assert_int_equal(stat(f->path, &st), 0);
         assert_int_equal(st.st_mode & 07777, 0640);
-        assert_string_equal(ask(f->path, "PRAGMA user_version"), "3");
+        assert_string_equal(ask(f->path, "PRAGMA user_version"), "4");
         assert_string_equal(ask(f->path, "PRAGMA journal_mode"), "wal");
         assert_string_equal(ask(f->path, "PRAGMA auto_vacuum"), "2");
         assert_string_equal(ask(f->path, "SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name"),
@@ -190,7 +190,7 @@ static void a_newer_database_is_refused(void **state)
         open_store(f);
         f->store = store_close(f->store);
         (void)ask(f->path, "PRAGMA user_version = 9");
-        expect_refusal(f, f->path, "made by a newer weft (user_version 9, this one knows 3)");
+        expect_refusal(f, f->path, "made by a newer weft (user_version 9, this one knows 4)");
 }
 
 /* What version 1 lacked is taken out of a new file, with the views that need it. */
@@ -220,6 +220,14 @@ static void make_version_1(struct fixture *f)
         (void)ask(f->path, "ALTER TABLE t_slow_steps DROP COLUMN lag_ns");
         (void)ask(f->path, "CREATE VIEW slow_steps AS SELECT key AS ended_ns, took_ns / 1e6 AS took_ms FROM t_slow_steps");
         (void)ask(f->path, "INSERT INTO t_slow_steps VALUES (1000, 0, 1, 7, 1, 500000000, 0, NULL, NULL)");
+        (void)ask(f->path, "DROP VIEW context_vars");
+        (void)ask(f->path, "DROP TABLE t_contexts");
+        (void)ask(f->path, "DROP TABLE t_shapes");
+        (void)ask(f->path, "DROP TABLE t_values");
+        (void)ask(f->path, "CREATE TABLE t_values (context_id INTEGER, position INTEGER, var TEXT, type TEXT, value TEXT, hash INTEGER,"
+                           " PRIMARY KEY (context_id, position)) WITHOUT ROWID");
+        (void)ask(f->path, "WITH RECURSIVE n(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM n WHERE i < 9)"
+                           " INSERT INTO t_values SELECT 3, i, 'var' || i, 'int64', i * 10, CASE i WHEN 0 THEN 99 ELSE 0 END FROM n");
         (void)ask(f->path, "PRAGMA user_version = 1");
 }
 
@@ -229,16 +237,20 @@ static void an_older_database_is_brought_up_to_date_with_its_rows(void **state)
 
         make_version_1(f);
         open_store(f);
-        assert_string_equal(ask(f->path, "PRAGMA user_version"), "3");
+        assert_string_equal(ask(f->path, "PRAGMA user_version"), "4");
         assert_string_equal(ask(f->path, "SELECT count(*) FROM tasks"), "1");
         assert_string_equal(ask(f->path, "SELECT took_ms || ' ' || (detail IS NULL) || ' ' || (wakes_delayed IS NULL) FROM slow_steps"), "500.0 1 1");
         assert_string_equal(ask(f->path, "SELECT kind || ' ' || task_id || ' ' || text FROM events"), "slow_step w/7 took 0.500 seconds");
         assert_string_equal(ask(f->path, "SELECT (cancelled_where IS NULL) || (cancel_latency_ms IS NULL) FROM tasks"), "11");
         assert_string_equal(ask(f->path, "SELECT (SELECT count(*) FROM crashes) + (SELECT count(*) FROM crashed_tasks)"), "0");
+        assert_string_equal(ask(f->path, "SELECT group_concat(var || ' ' || type || ' ' || value, ', ') FROM context_vars WHERE context_id = 3"),
+                            "var0 int64 0, var1 int64 10, var2 int64 20, var3 int64 30, var4 int64 40, var5 int64 50, var6 int64 60,"
+                            " var7 int64 70, var8 int64 80, var9 int64 90");
         begin(f, T0 + 1);
-        add_task(f, 8, T0 + 1, 0);
+        add_task(f, 8, T0 + 1, context_of(f, "new"));
         assert_int_equal(store_commit(f->store), 0);
         assert_string_equal(ask(f->path, "SELECT count(*) FROM tasks"), "2");
+        assert_string_equal(ask(f->path, "SELECT context_id || ' ' || value FROM context_vars WHERE var = 'user'"), "4 new");
         assert_string_equal(ask(f->path, "PRAGMA integrity_check"), "ok");
 }
 
@@ -371,7 +383,54 @@ static void queries_by_time_read_only_their_range_and_never_build_an_index(void 
         assert_string_equal(ask(f->path, "EXPLAIN QUERY PLAN SELECT wall_ms FROM tasks"), "SCAN t");
         assert_non_null(strstr(ask(f->path, "EXPLAIN QUERY PLAN SELECT * FROM slow_steps WHERE ended_ns >= 5 AND workload = 'x'"),
                                "SEARCH s USING INTEGER PRIMARY KEY (rowid>?)"));
-        assert_non_null(strstr(ask(f->path, "EXPLAIN QUERY PLAN SELECT * FROM context_vars WHERE context_id = 5"), "USING PRIMARY KEY (context_id=?)"));
+        assert_non_null(strstr(ask(f->path, "EXPLAIN QUERY PLAN SELECT * FROM context_vars WHERE context_id = 5"), "SEARCH c USING INTEGER PRIMARY KEY (rowid=?)"));
+        assert_memory_equal(ask(f->path, "EXPLAIN QUERY PLAN SELECT context_id FROM context_vars WHERE var = 'a' AND value = 'b'"), "SCAN c\nSEARCH s", 15);
+}
+
+static int64_t context_with(struct fixture *f, size_t n, int first)
+{
+        struct reader_variable variables[20];
+        char names[20][16], values[20][16];
+        int64_t id;
+
+        for (size_t i = 0; i < n; i++) {
+                (void)snprintf(names[i], sizeof(names[i]), "v%02zu", i);
+                (void)snprintf(values[i], sizeof(values[i]), "%d", first + (int)i);
+                variables[i] = (struct reader_variable){ .name = names[i], .type = i % 2 ? "int64" : "string", .value = values[i] };
+        }
+        assert_int_equal(store_context(f->store, &(struct reader_context){ .variables = variables, .n_variables = n }, &id), 0);
+        return id;
+}
+
+static void contexts_are_stored_once_and_so_is_what_those_of_a_kind_share(void **state)
+{
+        struct fixture *f = *state;
+        int64_t many, few;
+
+        open_store(f);
+        begin(f, T0);
+        many = context_with(f, 20, 1);
+        few = context_with(f, 2, 1);
+        assert_true(few != many && context_with(f, 2, 5) != few);
+        assert_int_equal(context_with(f, 20, 1), many);
+        assert_int_equal(context_with(f, 2, 1), few);
+        assert_int_equal(store_commit(f->store), 0);
+        assert_string_equal(ask(f->path, "SELECT count(*) FROM t_contexts"), "3");
+        assert_string_equal(ask(f->path, "SELECT count(*) FROM t_shapes"), "22");
+        assert_string_equal(ask(f->path, "SELECT group_concat(var || type || value) FROM context_vars WHERE context_id > 1"),
+                            "v00string1,v01int642,v00string5,v01int646");
+        assert_string_equal(ask(f->path, "SELECT group_concat(value) FROM context_vars WHERE context_id = 1"), "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20");
+        assert_string_equal(ask(f->path, "SELECT context_id || var FROM context_vars WHERE value = '20'"), "1v19");
+
+        /* Also after a restart. */
+        f->store = store_close(f->store);
+        open_store(f);
+        begin(f, T0);
+        assert_int_equal(context_with(f, 20, 1), many);
+        assert_int_equal(context_with(f, 2, 1), few);
+        assert_int_equal(context_with(f, 2, 7), 4);
+        assert_int_equal(store_commit(f->store), 0);
+        assert_string_equal(ask(f->path, "SELECT count(*) FROM t_shapes"), "22");
 }
 
 static void what_was_not_committed_is_not_there_after_reopening(void **state)
@@ -594,6 +653,7 @@ int main(void)
                 TEST(tasks_that_finish_in_one_nanosecond_keep_their_times),
                 TEST(durations_of_a_hostile_box_are_made_to_add_up),
                 TEST(queries_by_time_read_only_their_range_and_never_build_an_index),
+                TEST(contexts_are_stored_once_and_so_is_what_those_of_a_kind_share),
                 TEST(what_was_not_committed_is_not_there_after_reopening),
                 TEST(rows_older_than_the_limit_go_with_what_only_they_needed),
                 TEST(contexts_survive_a_wall_clock_that_is_set_back),
