@@ -21,18 +21,19 @@
 #define CONTEXT_TRIES 20
 #define REDACTED "<redacted>"
 
+#define SCRATCH_KEPT 65536 /* bytes; more, which one context needed, is given back */
+
 struct walk {
         struct reader *reader;
-        struct reader_context context;
-        size_t n_allocated;
+        struct reader_scratch *scratch;
+        size_t n_found;
+        size_t text_used;
         size_t bytes;
         unsigned nodes;
 };
 
 void reader_context_deinit(struct reader_context *context)
 {
-        for (size_t i = 0; i < context->n_variables; i++)
-                free(context->variables[i].name); /* one allocation with its value */
         free(context->variables);
         *context = (struct reader_context){ 0 };
 }
@@ -102,11 +103,18 @@ static const char *type_name(uint32_t type)
         return NULL;
 }
 
-/* Writes the value's text behind the name; to has room for 4 * size + 40 bytes. */
-static int value_text(struct walk *walk, uint32_t ref, const struct bb_value *value, char *to)
+/* Room for a value's text: four characters for a byte, or a number. */
+static size_t value_room(const struct bb_value *value)
 {
-        char *data;
-        int r = 0;
+        return 4 * (size_t)value->size + 40;
+}
+
+/* Writes the value's text; to has room for it. */
+static int value_text(struct reader *reader, uint32_t ref, const struct bb_value *value, char *to)
+{
+        /* The raw bytes at the end of the room: what is written never overtakes what is read. */
+        char *data = to + value_room(value) - value->size - 1;
+        int r;
 
         switch (value->type) {
         case BB_VALUE_INT64:
@@ -120,32 +128,39 @@ static int value_text(struct walk *walk, uint32_t ref, const struct bb_value *va
                 return 0;
         }
 
-        data = malloc(value->size + 1);
-        if (!data)
-                return -ENOMEM;
-        r = reader_heap(walk->reader, ref, offsetof(struct bb_value, data), data, value->size);
+        r = reader_heap(reader, ref, offsetof(struct bb_value, data), data, value->size);
         if (r >= 0 && value->type == BB_VALUE_BYTES)
                 text_hex(to, data, value->size);
         else if (r >= 0)
                 text_escape(to, data, value->size);
-        free(data);
         return r;
 }
 
 /* ---- the walk ---- */
 
-static int variables_grow(struct walk *walk)
+/* Makes room for one more variable, and for n bytes of text. */
+static int scratch_grow(struct walk *walk, size_t n)
 {
-        struct reader_variable *variables;
-        size_t n = walk->n_allocated > 0 ? 2 * walk->n_allocated : 8;
+        struct reader_scratch *scratch = walk->scratch;
 
-        if (walk->context.n_variables < walk->n_allocated)
-                return 0;
-        variables = realloc(walk->context.variables, n * sizeof(*variables));
-        if (!variables)
-                return -ENOMEM;
-        walk->context.variables = variables;
-        walk->n_allocated = n;
+        if (walk->n_found == scratch->n_found_max) {
+                size_t n_max = scratch->n_found_max > 0 ? 2 * scratch->n_found_max : 16;
+                struct reader_found *found = realloc(scratch->found, n_max * sizeof(*found));
+
+                if (!found)
+                        return -ENOMEM;
+                scratch->found = found;
+                scratch->n_found_max = n_max;
+        }
+        if (n > scratch->text_size - walk->text_used) {
+                size_t size = 2 * (walk->text_used + n);
+                char *text = realloc(scratch->text, size);
+
+                if (!text)
+                        return -ENOMEM;
+                scratch->text = text;
+                scratch->text_size = size;
+        }
         return 0;
 }
 
@@ -153,9 +168,8 @@ static int walk_entry(struct walk *walk, uint32_t key, uint32_t ref)
 {
         struct bb_variable variable;
         struct bb_value value = { .size = 0 };
-        struct reader_variable *out;
+        char *name, *text;
         bool secret;
-        char *text;
         int r;
 
         r = reader_heap(walk->reader, key, 0, &variable, sizeof(variable));
@@ -175,31 +189,26 @@ static int walk_entry(struct walk *walk, uint32_t key, uint32_t ref)
         }
 
         walk->bytes += (size_t)variable.block.count + value.size;
-        if (walk->context.n_variables == READER_CONTEXT_VARIABLES_MAX || walk->bytes > READER_CONTEXT_BYTES_MAX)
+        if (walk->n_found == READER_CONTEXT_VARIABLES_MAX || walk->bytes > READER_CONTEXT_BYTES_MAX)
                 return -E2BIG;
-        r = variables_grow(walk);
+        r = scratch_grow(walk, (size_t)variable.block.count + 1 + value_room(&value));
         if (r < 0)
                 return r;
-        text = malloc((size_t)variable.block.count + 1 + 4 * (size_t)value.size + 40);
-        if (!text)
-                return -ENOMEM;
 
-        out = &walk->context.variables[walk->context.n_variables];
-        r = reader_heap(walk->reader, key, offsetof(struct bb_variable, name), text, variable.block.count);
-        if (r >= 0) {
-                out->name = text;
-                out->value = text + reader_clean(text, variable.block.count) + 1;
-                out->type = secret ? "secret" : type_name(value.type);
-                if (secret)
-                        strcpy(out->value, REDACTED);
-                else
-                        r = value_text(walk, ref, &value, out->value);
-        }
-        if (r < 0) {
-                free(text);
+        name = walk->scratch->text + walk->text_used;
+        r = reader_heap(walk->reader, key, offsetof(struct bb_variable, name), name, variable.block.count);
+        if (r < 0)
                 return r;
-        }
-        walk->context.n_variables++;
+        text = name + reader_clean(name, variable.block.count) + 1;
+        if (secret)
+                strcpy(text, REDACTED);
+        else
+                r = value_text(walk->reader, ref, &value, text);
+        if (r < 0)
+                return r;
+        walk->scratch->found[walk->n_found++] = (struct reader_found){ .name = walk->text_used, .value = (size_t)(text - walk->scratch->text),
+                                                                       .type = secret ? "secret" : type_name(value.type) };
+        walk->text_used = (size_t)(text - walk->scratch->text) + strlen(text) + 1;
         return 0;
 }
 
@@ -270,26 +279,36 @@ static int walk_node(struct walk *walk, uint32_t ref, unsigned depth)
         return -EINVAL;
 }
 
+/* Room for n variables, and n_text bytes behind them. */
+static int context_new(size_t n, size_t n_text, struct reader_context *ret_context, char **ret_text)
+{
+        struct reader_variable *variables = malloc(n * sizeof(*variables) + n_text + 1);
+
+        if (!variables)
+                return -ENOMEM;
+        *ret_context = (struct reader_context){ .variables = variables, .n_variables = n };
+        *ret_text = (char *)(variables + n);
+        return 0;
+}
+
 int reader_context_copy(const struct reader_context *context, struct reader_context *ret_context)
 {
-        struct reader_context copy = { .variables = calloc(context->n_variables + 1, sizeof(*copy.variables)) };
+        size_t n_text = 0;
+        char *text;
+        int r;
 
-        for (size_t i = 0; copy.variables && i < context->n_variables; i++) {
+        for (size_t i = 0; i < context->n_variables; i++)
+                n_text += strlen(context->variables[i].name) + strlen(context->variables[i].value) + 2;
+        r = context_new(context->n_variables, n_text, ret_context, &text);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < context->n_variables; i++) {
                 const struct reader_variable *from = &context->variables[i];
-                size_t n_name = strlen(from->name) + 1, n_value = strlen(from->value) + 1;
-                char *text = malloc(n_name + n_value);
+                char *value = stpcpy(text, from->name) + 1;
 
-                if (!text) {
-                        reader_context_deinit(&copy);
-                        return -ENOMEM;
-                }
-                memcpy(text, from->name, n_name);
-                memcpy(text + n_name, from->value, n_value);
-                copy.variables[copy.n_variables++] = (struct reader_variable){ .name = text, .type = from->type, .value = text + n_name };
+                ret_context->variables[i] = (struct reader_variable){ .name = text, .type = from->type, .value = value };
+                text = stpcpy(value, from->value) + 1;
         }
-        if (!copy.variables)
-                return -ENOMEM;
-        *ret_context = copy;
         return 0;
 }
 
@@ -301,21 +320,43 @@ static int variable_compare(const void *a, const void *b)
         return r != 0 ? r : strcmp(x->value, y->value);
 }
 
+static int context_of_scratch(const struct walk *walk, struct reader_context *ret_context)
+{
+        char *text;
+        int r;
+
+        if (walk->n_found == 0)
+                return 0;
+        r = context_new(walk->n_found, walk->text_used, ret_context, &text);
+        if (r < 0)
+                return r;
+        memcpy(text, walk->scratch->text, walk->text_used);
+        for (size_t i = 0; i < walk->n_found; i++) {
+                const struct reader_found *found = &walk->scratch->found[i];
+
+                ret_context->variables[i] = (struct reader_variable){ .name = text + found->name, .type = found->type, .value = text + found->value };
+        }
+        qsort(ret_context->variables, ret_context->n_variables, sizeof(*ret_context->variables), variable_compare);
+        return 0;
+}
+
 int reader_context(struct reader *reader, uint32_t ref, struct reader_context *ret_context)
 {
-        struct walk walk = { .reader = reader };
-        int r = 0;
+        struct walk walk = { .reader = reader, .scratch = &reader->scratch };
+        int r;
 
-        if (ref != 0)
-                r = walk_node(&walk, ref, 0);
-        if (r < 0) {
-                reader_context_deinit(&walk.context);
-                return r;
+        *ret_context = (struct reader_context){ 0 };
+        if (ref == 0)
+                return 0;
+        r = walk_node(&walk, ref, 0);
+        if (r >= 0)
+                r = context_of_scratch(&walk, ret_context);
+        if (reader->scratch.text_size > SCRATCH_KEPT) {
+                free(reader->scratch.text);
+                reader->scratch.text = NULL;
+                reader->scratch.text_size = 0;
         }
-        if (walk.context.n_variables > 1)
-                qsort(walk.context.variables, walk.context.n_variables, sizeof(*walk.context.variables), variable_compare);
-        *ret_context = walk.context;
-        return 0;
+        return r;
 }
 
 int reader_task_context(struct reader *reader, uint64_t number, struct reader_context *ret_context)

@@ -6,6 +6,20 @@
 
 #include "reader.h"
 
+/* A variable in scratch.text, by offsets: that may still move. */
+struct reader_found {
+        size_t name, value;
+        const char *type;
+};
+
+/* Where contexts are put together, kept from one to the next: a recorder reads one for each request. */
+struct reader_scratch {
+        struct reader_found *found;
+        size_t n_found_max;
+        char *text;
+        size_t text_size;
+};
+
 struct reader {
         int directory; /* of the name, for reader_remove */
         int fd;
@@ -28,6 +42,7 @@ struct reader {
         bool dead;         /* nobody holds the lock; stays so */
 
         struct reader_coro **coros; /* by index, filled when asked for */
+        struct reader_scratch scratch;
 };
 
 static inline const void *reader_at(const struct reader *reader, uint64_t offset)

@@ -301,6 +301,8 @@ struct reader *reader_free(struct reader *reader)
                 for (uint32_t i = 0; i < reader->header.n_coros; i++)
                         free(reader->coros[i]);
         free(reader->coros);
+        free(reader->scratch.found);
+        free(reader->scratch.text);
         if (reader->page)
                 (void)munmap(reader->page, BB_PAGE);
         if (reader->map)

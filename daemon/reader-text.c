@@ -58,7 +58,13 @@ size_t reader_clean(char *text, size_t n)
         n = strnlen(text, n);
         for (size_t i = 0; i < n;) {
                 uint32_t c;
-                int l = utf8_decode((const unsigned char *)text + i, n - i, &c);
+                int l;
+
+                if ((unsigned char)(text[i] - 0x20) < 0x7f - 0x20) { /* printable ASCII: nearly all */
+                        text[length++] = text[i++];
+                        continue;
+                }
+                l = utf8_decode((const unsigned char *)text + i, n - i, &c);
 
                 if (l == 0)
                         break;

@@ -98,13 +98,13 @@ int reader_cancel_text(struct reader *reader, uint32_t ref, struct reader_cancel
 /* ---- contexts ---- */
 
 struct reader_variable {
-        char *name;
-        const char *type; /* "int64", "double", "bool", "string", "bytes", "pointer", "secret" */
-        char *value;      /* text; bytes as hex; "<redacted>" */
+        const char *name;
+        const char *type;  /* "int64", "double", "bool", "string", "bytes", "pointer", "secret" */
+        const char *value; /* text; bytes as hex; "<redacted>" */
 };
 
 struct reader_context {
-        struct reader_variable *variables; /* sorted by name */
+        struct reader_variable *variables; /* sorted by name; one allocation with all their texts */
         size_t n_variables;
 };
 

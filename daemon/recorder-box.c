@@ -196,7 +196,7 @@ static int box_drain(struct recorder *recorder, struct box *box)
                         return r;
         }
         box->going.last_record += (uint64_t)n;
-        if (box_pending(box) > 0)
+        if (box_pending(box) >= (recorder->draining ? 1 : recorder->options.flush_rows))
                 recorder->more = true;
         return 0;
 }

@@ -199,7 +199,7 @@ struct recorder {
         uint64_t now_ns;
         int64_t now_real_ns;
         uint64_t n_tasks, n_dropped;
-        bool more; /* a box had more than its share */
+        bool more; /* the next one follows at once: a box had more than its share */
         struct slow_told slow[RECORDER_N_SLOW];
         unsigned n_slow, n_slow_more, n_swallowed;
 };

@@ -104,12 +104,12 @@ static uint64_t round_do(struct recorder *recorder)
         }
         pending = boxes_look(recorder, &urgent, &soon);
 
-        if (urgent || pending >= recorder->options.flush_rows ||
+        if (urgent || recorder->more || pending >= recorder->options.flush_rows ||
             recorder->now_ns - recorder->last_flush_ns >= recorder->options.flush_ms * NS_PER_MS) {
                 recorder->last_flush_ns = recorder->now_ns;
-                if (recorder_is_dirty(recorder) && recorder_flush(recorder) < 0)
-                        urgent = soon = recorder->more = false;
-                else if (recorder->boxes == NULL)
+                if (!recorder_is_dirty(recorder) || recorder_flush(recorder) < 0)
+                        recorder->more = false;
+                if (recorder->boxes == NULL)
                         unwinder_forget();
                 pending = boxes_look(recorder, &urgent, &soon);
                 prune(recorder, !recorder->more && !urgent);
@@ -117,9 +117,9 @@ static uint64_t round_do(struct recorder *recorder)
         stats_publish(recorder, pending);
         if (!recorder->store)
                 return POLL_NS;
-        if (recorder->more || urgent)
-                return recorder->more || pending >= recorder->options.flush_rows ? 0 : POLL_SOON_NS;
-        if (soon)
+        if (recorder->more || pending >= recorder->options.flush_rows)
+                return 0;
+        if (urgent || soon)
                 return POLL_SOON_NS;
         return pending > 0 && POLL_NS < recorder->options.flush_ms * NS_PER_MS ? POLL_NS
                                                                                : recorder->options.flush_ms * NS_PER_MS;

@@ -5,8 +5,11 @@
 #include "fake-box.h"
 
 #include "clock.h"
+#include "emulated.h"
 #include "recorder.h"
+#include "switch.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -434,6 +437,55 @@ static void each_of_several_slow_steps_gets_the_stack_that_was_seen_of_it(void *
         fake_box_free(box);
 }
 
+/* All threads but this one: asleep? */
+static bool others_sleep(void)
+{
+        char path[300], text[256];
+        bool all = true;
+        DIR *tasks = opendir("/proc/self/task");
+
+        assert_non_null(tasks);
+        for (const struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+                FILE *file;
+
+                if (entry->d_name[0] == '.' || atoi(entry->d_name) == gettid())
+                        continue;
+                (void)snprintf(path, sizeof(path), "/proc/self/task/%s/stat", entry->d_name);
+                file = fopen(path, "re");
+                if (!file)
+                        continue; /* it has just ended */
+                all = all && fgets(text, sizeof(text), file) != NULL && strstr(text, ") S ") != NULL;
+                fclose(file);
+        }
+        closedir(tasks);
+        return all;
+}
+
+static void what_is_less_than_a_flush_waits_for_more_asleep(void **state)
+{
+        struct fixture *f = *state;
+        struct fake_box *box = box_of(f, true);
+        uint64_t end = clock_gettime_ns(CLOCK_MONOTONIC) + PATIENCE_NS;
+
+        if (emulated() || fiber_instrumented())
+                skip(); /* their own threads */
+        f->options.flush_ms = 3600000;
+        f->options.flush_rows = 10;
+        start(f);
+        for (uint64_t i = 0; i < 15; i++)
+                fake_box_finish(box, i + 1);
+        recorder_attach(f->recorder, box->name);
+        wait_until_tail(box, 10);
+        while (!others_sleep()) {
+                if (clock_gettime_ns(CLOCK_MONOTONIC) > end)
+                        fail_msg("the recorder spins");
+                pause_briefly();
+        }
+        stop(f);
+        assert_string_equal(ask(f, "SELECT count(*) FROM tasks"), "15");
+        fake_box_free(box);
+}
+
 static void identical_contexts_are_stored_once(void **state)
 {
         struct fixture *f = *state;
@@ -655,6 +707,7 @@ int main(void)
                 TEST(dropped_records_are_gaps),
                 TEST(slow_steps_are_recorded_with_their_task_and_context),
                 TEST(each_of_several_slow_steps_gets_the_stack_that_was_seen_of_it),
+                TEST(what_is_less_than_a_flush_waits_for_more_asleep),
                 TEST(identical_contexts_are_stored_once),
                 TEST(totals_of_coroutines_are_recorded_when_the_box_closes),
                 TEST(control_actions_and_runs_without_a_box_are_recorded),

@@ -71,7 +71,7 @@ static void begin(struct fixture *f, int64_t now_ns)
 
 static int64_t context_of(struct fixture *f, const char *value)
 {
-        struct reader_variable variable = { .name = (char *)(uintptr_t)"user", .type = "string", .value = (char *)(uintptr_t)value };
+        struct reader_variable variable = { .name = "user", .type = "string", .value = value };
         const struct reader_context context = { .variables = &variable, .n_variables = 1 };
         int64_t id;
 
