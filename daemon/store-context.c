@@ -4,7 +4,7 @@
  * Contexts in the history: identical ones once, and what those of one kind have in common (their shape: which variables, of
  * which types) once, too: a request's context is one short row.
  *
- * What was stored is remembered by a keyed hash of its content (SipHash-2-4 with a key made with the database, so that
+ * What was stored is remembered by a keyed hash of its content (SipHash-1-3 with a key made with the database, so that
  * no workload can aim at another's), in a table of fixed size: what falls out of it is stored again, which costs room and
  * nothing else. An epoch ends after an hour, or when as many contexts were stored as the table holds. A new one starts with an empty
  * table, so no row written later refers to a context of before; see store-schema.h.
@@ -20,7 +20,7 @@
 #define EPOCH_NS INT64_C(3600000000000)
 #define EPOCH_CONTEXTS STORE_N_KNOWN
 
-/* ---- SipHash-2-4, fed by pieces ---- */
+/* ---- SipHash-1-3, fed by pieces ---- */
 
 struct sip {
         uint64_t v[4];
@@ -33,7 +33,7 @@ static inline uint64_t rotate(uint64_t x, int bits)
         return x << bits | x >> (64 - bits);
 }
 
-static void sip_round(uint64_t v[4])
+static inline void sip_round(uint64_t v[4])
 {
         v[0] += v[1];
         v[1] = rotate(v[1], 13) ^ v[0];
@@ -56,7 +56,6 @@ static void sip_init(struct sip *sip, const uint64_t key[2])
 static void sip_word(struct sip *sip, uint64_t word)
 {
         sip->v[3] ^= word;
-        sip_round(sip->v);
         sip_round(sip->v);
         sip->v[0] ^= word;
 }
@@ -93,7 +92,7 @@ static uint64_t sip_end(struct sip *sip)
 {
         sip_word(sip, sip->tail | sip->n << 56);
         sip->v[2] ^= 0xff;
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 3; i++)
                 sip_round(sip->v);
         return sip->v[0] ^ sip->v[1] ^ sip->v[2] ^ sip->v[3];
 }
