@@ -46,6 +46,9 @@ bool control_permit(struct control *control, struct varlink_call *call, const ch
 void control_audit(struct control *control, const struct varlink_call *call, const char *command, const char *target,
                    const char *result);
 
+/* Is there a workload of that name (NULL: any): in the configuration, or one with a black box? False: the call has been answered so. */
+bool control_check_workload(const struct control *control, struct varlink_call *call, const char *workload);
+
 /* The methods. */
 void control_cancel_task(struct varlink_call *call, void *arg);
 void control_events(struct varlink_call *call, void *arg);

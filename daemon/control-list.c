@@ -243,7 +243,7 @@ void control_list_tasks(struct varlink_call *call, void *arg)
         };
         int r = list == NULL ? -ENOMEM : 0;
 
-        if (!varlink_parameters(call, fields, 5)) {
+        if (!varlink_parameters(call, fields, 5) || !control_check_workload(arg, call, workload)) {
                 free(list);
                 return;
         }

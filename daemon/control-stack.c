@@ -351,7 +351,7 @@ void control_list_stacks(struct varlink_call *call, void *arg)
         const struct varlink_field fields[] = {{"workload", VARLINK_STRING, true, &workload}};
         struct work *work;
 
-        if (!varlink_parameters(call, fields, 1))
+        if (!varlink_parameters(call, fields, 1) || !control_check_workload(control, call, workload))
                 return;
         work = work_new(watch_n_boxes(watch));
         for (size_t i = 0; work != NULL && i < watch_n_boxes(watch); i++)

@@ -420,7 +420,7 @@ void control_task_tree(struct varlink_call *varlink_call, void *arg)
         struct tree_call *call;
         int r = 0;
 
-        if (!varlink_parameters(varlink_call, fields, 3))
+        if (!varlink_parameters(varlink_call, fields, 3) || !control_check_workload(arg, varlink_call, workload))
                 return;
         if (n_places < 0) {
                 varlink_invalid_parameter(varlink_call, "places");

@@ -168,6 +168,14 @@ static bool workload_exists(const struct control *control, const char *name)
         return false;
 }
 
+bool control_check_workload(const struct control *control, struct varlink_call *call, const char *workload)
+{
+        if (workload == NULL || workload_exists(control, workload))
+                return true;
+        varlink_error(call, CONTROL_INTERFACE ".NoSuchWorkload", "name", workload);
+        return false;
+}
+
 /* Remembers what is said. 0, -ENOMEM, -ENOSPC. */
 static int remember(struct control *control, const char *workload, enum bb_switch debug, uint64_t slow_ns)
 {
@@ -260,7 +268,7 @@ void control_set_debug(struct varlink_call *call, void *arg)
         if (!control_permit(control, call, command, target))
                 return;
         if (workload != NULL && !workload_exists(control, workload)) {
-                control_audit(control, call, command, target, "no such workload");
+                control_audit(control, call, command, target, "no such workload"); /* before the answer takes the name away */
                 varlink_error(call, CONTROL_INTERFACE ".NoSuchWorkload", "name", workload);
                 return;
         }

@@ -25,6 +25,21 @@ def exit_codes():
         check_equal(len(result.stderr.splitlines()), 1, f"lines on stderr of weftctl {arguments}: {result.stderr!r}")
 
 
+@test("a workload that there is not is said to be none; one without tasks has an empty list")
+def no_such_workload():
+    with Weftd(NAPS) as weftd:
+        weftd.running("naps")
+        for arguments in (["tasks", "list"], ["tasks", "list", "--watch"], ["tasks", "tree"], ["tasks", "stack", "--all"], ["set-debug", "on"]):
+            result = weftd.weftctl(*arguments, "-w", "nope", status=5)
+            check_equal((result.stdout, result.stderr), ("", "weftctl: no workload 'nope' (weftctl workloads list)\n"), f"weftctl {arguments} -w nope")
+            check_equal(weftd.weftctl(*arguments, "-w", "nope", "--json", status=5).stdout, "", f"weftctl {arguments} -w nope --json")
+        weftd.weftctl("workloads", "stop", "naps")
+        wait_until(lambda: weftd.workload("naps")["state"] == "stopped", "naps has ended")
+        for arguments in (["tasks", "list"], ["tasks", "tree"], ["tasks", "stack", "--all"]):
+            check_equal(weftd.json(*arguments, "-w", "naps"), [], f"weftctl {arguments} -w naps")
+        check_equal(weftd.json("events", "-w", "nope"), [], "the history may be asked about any name")
+
+
 @test("someone who may not open the socket gets exit code 4, and does not change anything")
 def not_permitted():
     if os.geteuid() != 0:
