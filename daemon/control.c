@@ -338,6 +338,7 @@ int control_new(const struct control_options *options, struct control **ret_cont
                 .url = "",
                 .interfaces = &control->interface,
                 .n_interfaces = 1,
+                .refusal = CONTROL_INTERFACE ".Busy",
                 .limits = VARLINK_LIMITS_DEFAULT,
         };
 

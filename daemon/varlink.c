@@ -340,21 +340,37 @@ static unsigned count_of_uid(const struct varlink_server *server, uid_t uid)
         return n;
 }
 
+/*
+ * Says why a connection is closed before it has asked anything: the answer to what it is about to ask. Its buffer is empty, so that
+ * this neither waits nor is cut off; where the peer has gone it need not be told.
+ */
+static void refuse(const struct varlink_server *server, int fd, const char *reason)
+{
+        char text[256];
+        int n;
+
+        if (server->options.refusal == NULL)
+                return;
+        n = snprintf(text, sizeof(text), "{\"error\":\"%s\",\"parameters\":{\"reason\":\"%s\"}}", server->options.refusal, reason);
+        (void)send(fd, text, (size_t)n + 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* May this peer have one more connection? */
 static int connection_admit(struct varlink_connection *connection)
 {
         struct varlink_server *server = connection->server;
         const struct varlink_limits *limits = &server->options.limits;
+        char reason[80];
 
-        if (server->n_connections >= limits->connections) {
-                varlink_complain(connection, "%u connections are open already", limits->connections);
-                return -EAGAIN;
-        }
-        if (connection->peer.uid != 0 && count_of_uid(server, connection->peer.uid) >= limits->connections_per_uid) {
-                varlink_complain(connection, "it has %u connections open already", limits->connections_per_uid);
-                return -EAGAIN;
-        }
-        return 0;
+        if (server->n_connections >= limits->connections)
+                (void)snprintf(reason, sizeof(reason), "too many connections: %u are open already", limits->connections);
+        else if (connection->peer.uid != 0 && count_of_uid(server, connection->peer.uid) >= limits->connections_per_uid)
+                (void)snprintf(reason, sizeof(reason), "too many connections of one user: %u are open already", limits->connections_per_uid);
+        else
+                return 0;
+        varlink_complain(connection, "%s", reason);
+        refuse(server, connection->fd, reason);
+        return -EAGAIN;
 }
 
 int varlink_server_connect(struct varlink_server *server, int fd)
@@ -394,8 +410,10 @@ static void refuse_one(struct varlink_server *server, int listen_fd)
 
         int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
 
-        if (fd >= 0)
+        if (fd >= 0) {
+                refuse(server, fd, "it has no file descriptor left for a connection");
                 close(fd);
+        }
         server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (message_allowed(&server->limit))
                 message_warning("control socket: no file descriptor left for a client; connection refused");

@@ -76,6 +76,7 @@ struct varlink_options {
         const char *vendor, *product, *version, *url; /* for GetInfo */
         const struct varlink_interface *interfaces;   /* besides org.varlink.service */
         size_t n_interfaces;
+        const char *refusal; /* the error, with a "reason", that a connection too many gets before it is closed; NULL: none */
         struct varlink_limits limits;
 };
 

@@ -163,4 +163,28 @@ def many_connections():
         serves(weftd)
 
 
+@test("a connection too many is told so, in a line of weftctl's, until another one ends")
+def too_many_connections():
+    many_descriptors()
+    with ready_weftd() as weftd:
+        clients = []
+        try:
+            limit = 256 if os.geteuid() == 0 else 64
+            for _ in range(limit):
+                client = raw(weftd)
+                clients.append(client)
+                client.sendall(b'{"method":"org.varlink.service.GetInfo"}\0')
+                check(b"weftd" in client.recv(1 << 16), f"connection {len(clients)} is served")
+            for arguments in (["status"], ["tasks", "list"], ["history", "runs"]):
+                result = weftd.weftctl(*arguments, status=1)
+                check_equal(len(result.stderr.splitlines()), 1, f"lines on stderr: {result.stderr!r}")
+                check("too many connections" in result.stderr and str(limit) in result.stderr, f"weftctl {arguments} says {result.stderr!r}")
+            weftd.wait_log("too many connections")
+            clients.pop().close()
+            wait_until(lambda: weftd.weftctl("status", status=None).returncode == 0, "weftctl is served again")
+        finally:
+            for client in clients:
+                client.close()
+
+
 run()

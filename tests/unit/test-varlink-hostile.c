@@ -159,11 +159,13 @@ static void a_client_that_asks_nothing_is_closed_at_last(void **state)
         client_close(&client);
 }
 
-static void more_connections_than_allowed_are_refused(void **state)
+static void more_connections_than_allowed_are_refused_and_told_why(void **state)
 {
         struct fixture *fixture = *state;
         struct varlink_limits limits = VARLINK_LIMITS_DEFAULT;
+        static const char refusal[] = "{\"error\":\"test.Echo.Busy\",\"parameters\":{\"reason\":\"too many connections: 2 are open already\"}}";
         struct client clients[2];
+        char said[2 * sizeof(refusal)];
         int fds[2];
 
         limits.connections = 2;
@@ -172,7 +174,9 @@ static void more_connections_than_allowed_are_refused(void **state)
         clients[1] = client_open(fixture);
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
         assert_int_equal(varlink_server_connect(fixture->server, fds[0]), -EAGAIN);
-        assert_int_equal(read(fds[1], &limits, 1), 0); /* and its descriptor is closed */
+        assert_int_equal(read(fds[1], said, sizeof(said)), sizeof(refusal));
+        assert_string_equal(said, refusal);
+        assert_int_equal(read(fds[1], said, 1), 0); /* and its descriptor is closed */
         close(fds[1]);
         client_send(&clients[1], PING("fine"));
         expect(&clients[1], PONG("fine"));
@@ -216,6 +220,7 @@ static void running_out_of_descriptors_refuses_a_client_and_no_more(void **state
         limit = (struct rlimit){.rlim_cur = (rlim_t)highest, .rlim_max = saved.rlim_max};
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
         assert_int_equal(connect(first.fd, (struct sockaddr *)&address, size), 0);
+        expect(&first, "{\"error\":\"test.Echo.Busy\",\"parameters\":{\"reason\":\"it has no file descriptor left for a connection\"}}");
         expect_closed(&first);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &saved), 0);
         assert_int_equal(connect(second.fd, (struct sockaddr *)&address, size), 0);
@@ -235,7 +240,7 @@ int main(void)
                 VARLINK_TEST(a_client_that_never_reads_is_bounded_and_then_closed),
                 VARLINK_TEST(calls_of_a_client_that_never_reads_are_not_served_without_end),
                 VARLINK_TEST(a_client_that_asks_nothing_is_closed_at_last),
-                VARLINK_TEST(more_connections_than_allowed_are_refused),
+                VARLINK_TEST(more_connections_than_allowed_are_refused_and_told_why),
                 VARLINK_TEST(running_out_of_descriptors_refuses_a_client_and_no_more),
         };
 

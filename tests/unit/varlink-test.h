@@ -147,6 +147,7 @@ static inline void start_server(struct fixture *fixture, const struct varlink_li
                                           .url = "u",
                                           .interfaces = &interface,
                                           .n_interfaces = 1,
+                                          .refusal = "test.Echo.Busy",
                                           .limits = *limits};
 
         varlink_server_free(fixture->server);
