@@ -26,6 +26,16 @@ struct debug_override {
         struct debug_setting setting;
 };
 
+/* A function of a process; see control-function.c. */
+struct known_function {
+        pid_t pid; /* 0: none */
+        uint64_t address;
+        uint64_t looked_ns;
+        char name[128]; /* "": it has none */
+};
+
+#define KNOWN_FUNCTIONS 64U
+
 struct control {
         struct control_options options;
         const struct config *config;
@@ -36,6 +46,8 @@ struct control {
         SLIST_HEAD(, debug_override) overrides;
         unsigned n_overrides;
         LIST_HEAD(, follower) followers; /* of events */
+        struct known_function functions[KNOWN_FUNCTIONS];
+        unsigned next_function; /* the oldest of them */
 };
 
 /* What a box is told about debug mode. */
@@ -84,9 +96,27 @@ static inline uint64_t task_in_state_ns(const struct task_view *view)
 const char *task_state(const struct bb_slot *slot);
 
 /* The members of a Task, as one object. prefix: its box's, "http.3/". */
-void task_write(struct json *json, const char *prefix, const struct task_view *view);
+void task_write(const struct control *control, struct json *json, const char *prefix, const struct task_view *view);
 
 /* 0, -ENOENT, or what reading failed with. */
 int task_find(struct control *control, const char *id, struct task_view *ret_view);
+
+/* ---- functions that threads run for tasks (control-function.c) ---- */
+
+/* A call's questions; all zeros at first. */
+struct function_query {
+        struct tracer_job *job; /* to be cancelled when the call ends; NULL: none is under way */
+        unsigned n_asked;
+};
+
+/*
+ * Before a task is written, in a stream's step: is the name of the function known that a thread runs for it, or will it not be known? False:
+ * it is being looked up. The step then returns, and comes again to the same task.
+ */
+bool function_ready(struct control *control, struct varlink_call *call, struct function_query *query, const struct box *box,
+                    const struct bb_slot *slot);
+
+/* The name; NULL: not known, or the task waits for something else. */
+const char *function_name(const struct control *control, const struct box *box, const struct bb_slot *slot);
 
 #endif

@@ -13,6 +13,7 @@
 #include "reader.h"
 #include "taskid.h"
 #include "timetext.h"
+#include "tracer.h"
 #include "watch.h"
 
 #include <errno.h>
@@ -36,6 +37,8 @@ struct list {
         uint32_t index, n_slots; /* in its box */
         char prefix[TASK_ID_SIZE - NUMBER_TEXT_SIZE];
 
+        struct function_query query;
+
         struct evbuffer *gathered; /* NULL: streams */
         struct json json;
         unsigned n_gathered;
@@ -45,6 +48,7 @@ static void list_free(void *state)
 {
         struct list *list = state;
 
+        tracer_cancel(list->query.job);
         if (list->gathered != NULL) {
                 (void)json_flush(&list->json);
                 evbuffer_free(list->gathered);
@@ -141,7 +145,7 @@ static bool list_matches(const struct list *list, struct task_view *view)
 
 /* ---- walking ---- */
 
-/* One slot. False: the call has been answered with an error. */
+/* One slot. False: the call has been answered with an error, or has to wait before it comes to this slot again. */
 static bool list_slot(struct varlink_call *call, struct list *list, const struct box *box)
 {
         struct task_view view = {.box = box};
@@ -154,6 +158,8 @@ static bool list_slot(struct varlink_call *call, struct list *list, const struct
         }
         if (view.quality == READER_FREE || view.slot.number == 0 || !list_matches(list, &view))
                 return true;
+        if (!function_ready(list->control, call, &list->query, box, &view.slot))
+                return false;
         view.now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
         if (list->gathered != NULL && list->n_gathered++ == TASKS_IN_ONE_REPLY) {
                 varlink_error_int(call, CONTROL_INTERFACE ".TooMany", "limit", TASKS_IN_ONE_REPLY);
@@ -163,7 +169,7 @@ static bool list_slot(struct varlink_call *call, struct list *list, const struct
                 json = varlink_reply(call);
                 json_key(json, "task");
         }
-        task_write(json, list->prefix, &view);
+        task_write(list->control, json, list->prefix, &view);
         return true;
 }
 

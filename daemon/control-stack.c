@@ -44,6 +44,7 @@ struct request {
         bool answering;
         char *id;
         size_t next;
+        struct function_query query;
 };
 
 /* ---- the tracer's side ---- */
@@ -217,10 +218,12 @@ static void answer_task(struct varlink_call *call, struct request *request)
                 answer_error(call, request->id, -ENOENT);
                 return;
         }
+        if (!function_ready(request->control, call, &request->query, view.box, &view.slot))
+                return;
         (void)task_id_prefix(where->workload, where->instance, where->loop, prefix, sizeof(prefix));
         json = varlink_reply(call);
         json_key(json, "task");
-        task_write(json, prefix, &view);
+        task_write(request->control, json, prefix, &view);
         write_stack(json, &request->work->task.trace);
         varlink_done(call);
 }
@@ -254,6 +257,7 @@ static void request_free(void *state)
 {
         struct request *request = state;
 
+        tracer_cancel(request->query.job);
         if (request->job != NULL) {
                 request->work->request = NULL;
                 tracer_cancel(request->job);

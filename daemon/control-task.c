@@ -8,10 +8,12 @@
 #include "reader.h"
 #include "taskid.h"
 #include "timetext.h"
+#include "tracer.h"
 #include "watch.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LINT_RUNNING_NS 1000000000U
@@ -127,17 +129,18 @@ static void write_cancel(struct json *json, const char *prefix, const struct tas
                 json_none(json);
 }
 
-static void write_wait(struct json *json, const struct bb_slot *slot)
+static void write_wait(const struct control *control, struct json *json, const struct task_view *view)
 {
+        const struct bb_slot *slot = &view->slot;
         char text[CONTROL_TEXT_MAX] = "";
 
         if (slot->state == BB_TASK_WAITING)
-                reader_wait_text(slot, text, sizeof(text));
+                reader_wait_text(slot, function_name(control, view->box, slot), text, sizeof(text));
         json_key(json, "waiting_for");
         json_text(json, text[0] != '\0' ? text : NULL);
 }
 
-void task_write(struct json *json, const char *prefix, const struct task_view *view)
+void task_write(const struct control *control, struct json *json, const char *prefix, const struct task_view *view)
 {
         const struct bb_slot *slot = &view->slot;
 
@@ -163,7 +166,7 @@ void task_write(struct json *json, const char *prefix, const struct task_view *v
         else
                 json_none(json);
         write_times(json, view);
-        write_wait(json, slot);
+        write_wait(control, json, view);
         write_cancel(json, prefix, view);
         json_object_end(json);
 }
@@ -270,39 +273,69 @@ static void write_lints(struct json *json, const struct task_view *view)
         json_array_end(json);
 }
 
-static void get(struct varlink_call *call, struct control *control, bool with_task)
+struct get {
+        struct control *control;
+        const char *id; /* borrowed from the call */
+        bool with_task;
+        struct function_query query;
+};
+
+static void get_free(void *state)
 {
+        struct get *get = state;
+
+        tracer_cancel(get->query.job);
+        free(get);
+}
+
+static void get_step(struct varlink_call *call, void *state)
+{
+        struct get *get = state;
         struct reader_context context;
         struct task_view view;
-        const char *id = NULL;
-        const struct varlink_field fields[] = {{"id", VARLINK_STRING, false, &id}};
         char prefix[TASK_ID_SIZE - NUMBER_TEXT_SIZE];
         struct bb_loop loop;
         struct json *json;
-        int r;
+        int r = task_find(get->control, get->id, &view);
 
-        if (!varlink_parameters(call, fields, 1))
+        if (r == 0 && get->with_task && !function_ready(get->control, call, &get->query, view.box, &view.slot))
                 return;
-        r = task_find(control, id, &view);
         if (r == 0)
                 r = -EAGAIN;
         for (int i = 0; i < CONTEXT_TRIES && r == -EAGAIN; i++)
                 r = reader_task_context(view.box->reader, view.slot.number, &context);
         if (r < 0) {
-                answer_failure(call, id, r);
+                answer_failure(call, get->id, r);
                 return;
         }
         json = varlink_reply(call);
-        if (with_task) {
+        if (get->with_task) {
                 (void)reader_loop(view.box->reader, &loop); /* refreshes the clock's anchor; the old one does too */
                 (void)task_id_prefix(view.box->workload, view.box->instance, view.box->loop, prefix, sizeof(prefix));
                 json_key(json, "task");
-                task_write(json, prefix, &view);
+                task_write(get->control, json, prefix, &view);
                 write_lints(json, &view);
         }
         write_context(json, &context);
         reader_context_deinit(&context);
         varlink_done(call);
+}
+
+static void get(struct varlink_call *call, struct control *control, bool with_task)
+{
+        const char *id = NULL;
+        const struct varlink_field fields[] = {{"id", VARLINK_STRING, false, &id}};
+        struct get *get;
+
+        if (!varlink_parameters(call, fields, 1))
+                return;
+        get = calloc(1, sizeof(*get));
+        if (get == NULL) {
+                answer_failure(call, id, -ENOMEM);
+                return;
+        }
+        *get = (struct get){.control = control, .id = id, .with_task = with_task};
+        varlink_stream(call, get_step, get_free, get);
 }
 
 void control_get_task(struct varlink_call *call, void *arg)

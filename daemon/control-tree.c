@@ -62,12 +62,14 @@ struct tree_call {
         struct places *places;  /* of these lines; NULL: none */
         struct tracer_job *job; /* works on some */
         int64_t n_places;       /* lines that may still get one */
+        struct function_query query;
 };
 
 static void tree_call_free(void *state)
 {
         struct tree_call *call = state;
 
+        tracer_cancel(call->query.job);
         tracer_cancel(call->job);
         free(call->places);
         tree_free(call->tree);
@@ -191,7 +193,7 @@ static void write_task(struct json *json, const struct tree_call *call, const st
         json_text(json, place != NULL && place->text[0] != '\0' && view.quality == READER_GOOD && view.slot.seq == place->slot.seq ? place->text : NULL);
         json_key(json, "task");
         if (view.quality >= 0 && view.quality != READER_FREE && view.slot.number == node->number)
-                task_write(json, call->prefix, &view);
+                task_write(call->control, json, call->prefix, &view);
         else
                 json_none(json); /* it has ended since */
 }
@@ -228,6 +230,15 @@ static void write_line(struct tree_call *call, const struct box *box, unsigned i
                 write_task(json, call, box, node, call->places != NULL ? &call->places->places[i] : NULL);
         }
         json_object_end(json);
+}
+
+/* May the line be written? If not, the call waits. */
+static bool line_ready(struct tree_call *call, const struct box *box, const struct tree_line *line)
+{
+        const struct graph_node *node = graph_node(call->graph, line->node);
+        struct bb_slot slot;
+
+        return line->again || reader_slot(box->reader, node->slot, &slot) < 0 || function_ready(call->control, call->call, &call->query, box, &slot);
 }
 
 /* ---- box after box ---- */
@@ -327,7 +338,7 @@ static int write_lines(struct tree_call *call, const struct box *box)
                         return 0;
                 }
                 while (call->next_line < call->n_lines) {
-                        if (varlink_pause(call->call))
+                        if (varlink_pause(call->call) || !line_ready(call, box, &call->lines[call->next_line]))
                                 return 0;
                         write_line(call, box, call->next_line++);
                 }

@@ -138,7 +138,7 @@ int reader_cancel_text(struct reader *reader, uint32_t ref, struct reader_cancel
         return 0;
 }
 
-void reader_wait_text(const struct bb_slot *slot, char *buffer, size_t size)
+void reader_wait_text(const struct bb_slot *slot, const char *function, char *buffer, size_t size)
 {
         static const char *const names[] = {
                 [BB_WAIT_NONE] = "",           [BB_WAIT_SLEEP] = "sleep",         [BB_WAIT_FD_READ] = "fd",
@@ -165,6 +165,12 @@ void reader_wait_text(const struct bb_slot *slot, char *buffer, size_t size)
         case BB_WAIT_PROCESS:
         case BB_WAIT_SIGNAL:
                 snprintf(buffer, size, "%s %" PRIu64, names[slot->wait], slot->wait_object);
+                break;
+        case BB_WAIT_THREAD:
+                if (function != NULL)
+                        snprintf(buffer, size, "thread %s()", function);
+                else
+                        snprintf(buffer, size, slot->wait_object != 0 ? "thread 0x%" PRIx64 : "thread", slot->wait_object);
                 break;
         case BB_WAIT_MUTEX:
                 if (slot->wait_owner != 0) {

@@ -139,7 +139,10 @@ int reader_set_debug(struct reader *reader, enum bb_switch debug, uint64_t slow_
 /* Queues a cancel and wakes the worker. 0; -EAGAIN: the command ring is full; -EIO. A worker that could not be woken serves it at its next poll. */
 int reader_cancel(struct reader *reader, uint64_t number, uid_t uid, pid_t pid, const char *reason);
 
-/* How a wait reads: "sleep", "fd 7 readable", "task 12", …; "" when it waits for nothing. */
-void reader_wait_text(const struct bb_slot *slot, char *buffer, size_t size);
+/*
+ * How a wait reads: "sleep", "fd 7 readable", "task 12", "thread compress()", …; "" when it waits for nothing. function: the name
+ * of that at the slot's wait_object, if it waits for a thread; NULL: not known, its address stands instead.
+ */
+void reader_wait_text(const struct bb_slot *slot, const char *function, char *buffer, size_t size);
 
 #endif

@@ -371,11 +371,24 @@ static const char *state_name(const struct bb_slot *slot)
         return slot->state == BB_TASK_SCHEDULED ? "scheduled" : "waiting";
 }
 
+/* What a thread was doing for the task, or was to do; NULL: its name is not known. */
+static const char *thread_function(struct autopsy *autopsy, const struct bb_slot *slot, char *buffer, size_t size)
+{
+        uint64_t now_ns = clock_gettime_ns(CLOCK_MONOTONIC);
+        int r;
+
+        if (!autopsy || !autopsy->dead || autopsy->spent_ns > BUDGET_NS || slot->state != BB_TASK_WAITING || slot->wait != BB_WAIT_THREAD)
+                return NULL;
+        r = unwinder_dead_function(autopsy->unwinder, autopsy->dead, slot->wait_object, buffer, size);
+        autopsy->spent_ns += clock_gettime_ns(CLOCK_MONOTONIC) - now_ns + 1;
+        return r == 0 ? buffer : NULL;
+}
+
 int crash_task_write(struct recorder *recorder, struct box *box, uint32_t index, const struct bb_slot *slot, uint64_t died_ns)
 {
         struct autopsy *autopsy = autopsy_get(box);
         const struct crash_task *task = autopsy && autopsy->dead ? corpse_task(autopsy->corpse, index, slot) : NULL;
-        char wait[128];
+        char wait[256], function[128];
         struct store_crashed row = {
                 .key = box->going.last_key,
                 .state = state_name(slot),
@@ -384,7 +397,7 @@ int crash_task_write(struct recorder *recorder, struct box *box, uint32_t index,
         };
         int r = 0;
 
-        reader_wait_text(slot, wait, sizeof(wait));
+        reader_wait_text(slot, thread_function(autopsy, slot, function, sizeof(function)), wait, sizeof(wait));
         row.waiting_for = wait[0] ? wait : NULL;
         if (task)
                 r = task_stack(recorder, box, autopsy, task, reader_coro(box->reader, slot->coro)->name, &row.stack_id);

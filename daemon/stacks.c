@@ -174,7 +174,7 @@ static void describe_wait(const struct bb_slot *slot, char *buffer, size_t size)
 
         any.wait_object = 0;
         any.wait_owner = 0;
-        reader_wait_text(&any, buffer, size);
+        reader_wait_text(&any, NULL, buffer, size);
         number = strstr(buffer, " 0");
         if (number != NULL)
                 memmove(number, number + 2, strlen(number + 2) + 1);

@@ -85,3 +85,8 @@ int unwinder_dead_task(struct unwinder *unwinder, struct unwinder_dead *dead, ui
                                    },
                                    deadline_ns, ret_trace);
 }
+
+int unwinder_dead_function(struct unwinder *unwinder, struct unwinder_dead *dead, uint64_t address, char *buffer, size_t size)
+{
+        return patient_function(unwinder, &dead->patient, address, buffer, size);
+}

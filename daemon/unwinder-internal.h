@@ -241,6 +241,9 @@ void patient_free_all(struct unwinder *unwinder);
 /* The mapping that has address, its image loaded if it can be. NULL: there is no code. */
 struct mapping *patient_mapping(struct unwinder *unwinder, struct patient *patient, uint64_t address);
 
+/* As unwinder_function. */
+int patient_function(struct unwinder *unwinder, struct patient *patient, uint64_t address, char *buffer, size_t size);
+
 /* Copies memory. How much from address on could be copied. -ESRCH, -EPERM, -EFAULT: nothing. */
 ssize_t patient_read(pid_t pid, uint64_t address, void *buffer, size_t size);
 

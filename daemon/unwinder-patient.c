@@ -14,6 +14,7 @@
 #include "unwinder-internal.h"
 
 #include "clock.h"
+#include "reader-internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -455,4 +456,34 @@ struct mapping *patient_mapping(struct unwinder *unwinder, struct patient *patie
         if (!patient->mappings[low].tried)
                 mapping_load(unwinder, patient, &patient->mappings[low]);
         return &patient->mappings[low];
+}
+
+/* ---- functions ---- */
+
+int patient_function(struct unwinder *unwinder, struct patient *patient, uint64_t address, char *buffer, size_t size)
+{
+        struct mapping *mapping = patient_mapping(unwinder, patient, address);
+        const struct places *places;
+        const char *name;
+
+        if (mapping == NULL || mapping->image == NULL)
+                return -ENOENT;
+        image_cache_tidy(&unwinder->cache);
+        places = image_places(mapping->image, address - mapping->bias);
+        if (places == NULL)
+                return -ENOMEM;
+        name = places->items[places->n - 1].function; /* not one that was inlined at its beginning */
+        if (name == NULL || places->entry != address - mapping->bias)
+                return -ENOENT;
+        (void)snprintf(buffer, size, "%s", name);
+        (void)reader_clean(buffer, size); /* it may have been cut off */
+        return 0;
+}
+
+int unwinder_function(struct unwinder *unwinder, pid_t pid, uint64_t address, char *buffer, size_t size)
+{
+        char why[UNWIND_WHY_MAX];
+        struct patient *patient = patient_get(unwinder, pid, why);
+
+        return patient != NULL ? patient_function(unwinder, patient, address, buffer, size) : -ESRCH;
 }

@@ -56,6 +56,12 @@ int unwinder_thread(struct unwinder *unwinder, const struct unwinder_thread *thr
 int unwinder_task(struct unwinder *unwinder, pid_t pid, uint32_t fiber_layout, const struct bb_slot *slot,
                   uint64_t function, uint64_t deadline_ns, struct stacktrace *ret_trace);
 
+/*
+ * The name of the function that begins at address (in the process). 0; -ENOENT: none begins there, or its name is not known; -ESRCH:
+ * what lies where in the process cannot be told; -ENOMEM.
+ */
+int unwinder_function(struct unwinder *unwinder, pid_t pid, uint64_t address, char *buffer, size_t size);
+
 /* ---- many tasks ---- */
 
 #define UNWINDER_BATCH 256U
@@ -124,6 +130,9 @@ int unwinder_dead_stack(struct unwinder *unwinder, struct unwinder_dead *dead, c
 /* That of a task that was suspended with these. */
 int unwinder_dead_task(struct unwinder *unwinder, struct unwinder_dead *dead, uint64_t sp, uint64_t pc, uint64_t fp,
                        const void *bytes, size_t size, uint64_t deadline_ns, struct stacktrace *ret_trace);
+
+/* As unwinder_function. */
+int unwinder_dead_function(struct unwinder *unwinder, struct unwinder_dead *dead, uint64_t address, char *buffer, size_t size);
 
 /*
  * "FILE:LINE" where the function at address (in the file module: load bias taken off) is defined; FILE as the compiler

@@ -117,7 +117,7 @@ static void use(struct reader *reader)
         for (uint32_t i = 0; i < 9; i++) {
                 if (reader_slot(reader, i, &slot) < 0)
                         continue;
-                reader_wait_text(&slot, text, sizeof(text));
+                reader_wait_text(&slot, NULL, text, sizeof(text));
                 use_contexts(reader, slot.context);
                 use_contexts(reader, slot.name);
                 (void)reader_coro(reader, slot.coro);

@@ -6,6 +6,7 @@
  * waits ends circles group               a child awaits its group's parent circles gather              one of the
  * gathered awaits the gatherer circles many N              N tasks want one mutex, whose holder awaits the last of them
  *      circles tree                one of everything, and no circle
+ *      circles threads N           N tasks wait for threads that stand still
  */
 
 #include <weft/weft.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define N_RING 3U
 #define FOREVER WEFT_SECONDS(100000)
@@ -179,6 +181,28 @@ static int tree(void)
         return weft_gather(tasks, 4, 0, NULL);
 }
 
+/* ---- threads ---- */
+
+static int stands_still(void *arg)
+{
+        (void)arg;
+        while (pause() < 0)
+                ;
+        return 0;
+}
+
+static int waits_for_thread(void *arg)
+{
+        return weft_run_in_executor(stands_still, arg);
+}
+
+static int threads(unsigned n)
+{
+        for (unsigned i = 0; i < n; i++)
+                weft_task_unref(weft_spawn(waits_for_thread, NULL));
+        return weft_sleep(FOREVER);
+}
+
 static int main_coro(void *arg)
 {
         char **argv = arg;
@@ -189,6 +213,8 @@ static int main_coro(void *arg)
                 return many((unsigned)strtoul(argv[2], NULL, 10));
         if (strcmp(argv[1], "tree") == 0)
                 return tree();
+        if (strcmp(argv[1], "threads") == 0)
+                return threads((unsigned)strtoul(argv[2], NULL, 10));
         if (strcmp(argv[1], "group") == 0)
                 other = weft_spawn(group_parent, NULL);
         else
@@ -198,8 +224,8 @@ static int main_coro(void *arg)
 
 int main(int argc, char **argv)
 {
-        if (argc < 2 || (strcmp(argv[1], "many") == 0 && argc < 3)) {
-                (void)fputs("usage: circles three|group|gather|many N|tree\n", stderr);
+        if (argc < 2 || ((strcmp(argv[1], "many") == 0 || strcmp(argv[1], "threads") == 0) && argc < 3)) {
+                (void)fputs("usage: circles three|group|gather|many N|threads N|tree\n", stderr);
                 return 2;
         }
         return weft_run(main_coro, argv) < 0;

@@ -12,6 +12,7 @@ int main(void)
         printf("ring_dropped %zu\n", BB_LOOP_OFFSET + offsetof(struct bb_loop, ring_dropped));
         printf("slots_offset %zu\n", offsetof(struct bb_header, slots_offset));
         printf("slot %zu\n", sizeof(struct bb_slot));
-        printf("wait_owner %zu\n", offsetof(struct bb_slot, wait_owner)); /* in a slot */
+        printf("wait_object %zu\n", offsetof(struct bb_slot, wait_object)); /* in a slot, as is */
+        printf("wait_owner %zu\n", offsetof(struct bb_slot, wait_owner));
         return 0;
 }

@@ -12,7 +12,7 @@ import subprocess
 
 from harness import DEADLINE, SANITIZED, SOURCE, Skip, Weftd, check, check_equal, need, program, read, run, test, wait_until, workload
 
-need("weftctl", "weftd", "tests/system/crasher")
+need("weftctl", "weftd", "tests/system/circles", "tests/system/crasher")
 
 CRASHER = program("tests/system/crasher")
 N_TASKS = 1000
@@ -148,6 +148,16 @@ def killed_from_outside():
         wait_until(lambda: not glob.glob(os.path.join(weftd.runtime, "crasher.*")), "no file is left in the runtime directory")
         check_equal(weftd.weftctl("history", "crash", "99", status=5).stderr.count("\n"), 1, "a run that is not there")
         weftd.weftctl("history", "crash", "x", status=2)
+
+
+@test("what a thread did for a task, or was to do, is in the report by its name")
+def threads():
+    needs_its_own_signals()
+    with Weftd(workload("threads", program("tests/system/circles"), "threads", "20", restart="no")) as weftd:
+        wait_until(lambda: [t["waiting_for"] for t in weftd.tasks("threads")].count("thread stands_still()") == 20, "all wait")
+        os.kill(weftd.running("threads"), signal.SIGSEGV)
+        wait_until(lambda: weftd.value("SELECT count(*) FROM crashed_tasks") == 21, "the tasks are recorded")
+        check_equal(weftd.query("SELECT waiting_for, count(*) FROM crashed_tasks GROUP BY 1 ORDER BY 1"), [("sleep", 1), ("thread stands_still()", 20)], "waits")
 
 
 @test("WEFT_CRASH_FILE=0 leaves signals and disk alone")

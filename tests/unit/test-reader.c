@@ -331,13 +331,18 @@ static void waits_read_as_people_say_them(void **state)
                 { { .state = BB_TASK_WAITING, .wait = BB_WAIT_TASK, .wait_object = 12 }, "task 12" },
                 { { .state = BB_TASK_WAITING, .wait = BB_WAIT_MUTEX, .wait_object = 16, .wait_owner = 3 }, "mutex 0x10 held by task 3" },
                 { { .state = BB_TASK_WAITING, .wait = BB_WAIT_QUEUE_GET, .wait_object = 16 }, "queue get 0x10" },
+                { { .state = BB_TASK_WAITING, .wait = BB_WAIT_THREAD, .wait_object = 16 }, "thread 0x10" },
+                { { .state = BB_TASK_WAITING, .wait = BB_WAIT_THREAD }, "thread" },
                 { { .state = BB_TASK_WAITING, .wait = 999 }, "?" },
         };
+        const struct bb_slot in_thread = { .state = BB_TASK_WAITING, .wait = BB_WAIT_THREAD, .wait_object = 16 };
         char text[64];
 
         (void)state;
+        reader_wait_text(&in_thread, "compress", text, sizeof(text));
+        assert_string_equal(text, "thread compress()");
         for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
-                reader_wait_text(&waits[i].slot, text, sizeof(text));
+                reader_wait_text(&waits[i].slot, NULL, text, sizeof(text));
                 assert_string_equal(text, waits[i].text);
         }
 }
@@ -583,7 +588,7 @@ static void use_everything(struct reader *reader)
         for (uint32_t i = 0; i < reader_header(reader)->n_slots; i++) {
                 if (reader_slot(reader, i, &slot) < 0)
                         continue;
-                reader_wait_text(&slot, text, sizeof(text));
+                reader_wait_text(&slot, NULL, text, sizeof(text));
                 (void)reader_text(reader, slot.name, text, sizeof(text));
                 (void)reader_coro(reader, slot.coro);
                 if (reader_context(reader, slot.context, &context) >= 0)
