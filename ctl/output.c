@@ -126,7 +126,8 @@ void output_text(FILE *file, const char *text, size_t size, bool lines)
                 (void)fwrite(start, 1, (size_t)(p - start), file);
                 if (p < end) {
                         (void)fputc('?', file);
-                        p++;
+                        n = units_utf8_length(p, end);
+                        p += n > 0 ? n : 1;
                 }
         }
 }

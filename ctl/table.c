@@ -140,14 +140,14 @@ static unsigned put_safe(struct output_table *table, const char *text, size_t si
                 if (*p >= 0x20 && *p < 0x7f) {
                         *to++ = (char)*p++;
                 } else {
-                        size_t n = units_printable_length(p, end);
+                        size_t n = units_printable_length(p, end), skipped = n > 0 ? n : units_utf8_length(p, end);
 
                         if (n > 0)
                                 memcpy(to, p, n);
                         else
                                 *to = '?';
                         to += n > 0 ? n : 1;
-                        p += n > 0 ? n : 1;
+                        p += skipped > 0 ? skipped : 1;
                 }
                 width++;
         }

@@ -384,13 +384,16 @@ int64_t units_now_ns(void)
         return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
 }
 
-size_t units_utf8_length(const unsigned char *p, const unsigned char *end)
+/* A character's length, and which it is; 0: there is none. */
+static size_t decode(const unsigned char *p, const unsigned char *end, uint32_t *ret_code)
 {
         size_t left = (size_t)(end - p), size;
         uint32_t code, least;
 
-        if (p[0] < 0x80)
+        if (p[0] < 0x80) {
+                *ret_code = p[0];
                 return 1;
+        }
         if (p[0] >= 0xc2 && p[0] < 0xe0) {
                 size = 2, code = p[0] & 0x1fU, least = 0x80;
         } else if ((p[0] & 0xf0U) == 0xe0) {
@@ -408,12 +411,24 @@ size_t units_utf8_length(const unsigned char *p, const unsigned char *end)
                         return 0;
                 code = code << 6 | (p[i] & 0x3fU);
         }
+        *ret_code = code;
         return code >= least && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? size : 0;
+}
+
+size_t units_utf8_length(const unsigned char *p, const unsigned char *end)
+{
+        uint32_t code;
+
+        return decode(p, end, &code);
 }
 
 size_t units_printable_length(const unsigned char *p, const unsigned char *end)
 {
-        if (*p < 0x80)
-                return *p >= 0x20 && *p != 0x7f;
-        return p[0] == 0xc2 && end - p > 1 && p[1] < 0xa0 ? 0 : units_utf8_length(p, end);
+        uint32_t code;
+        size_t size = decode(p, end, &code);
+
+        if (size == 0 || code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x61c || code == 0x200e || code == 0x200f ||
+            (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || code == 0xfeff)
+                return 0;
+        return size;
 }

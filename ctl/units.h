@@ -41,7 +41,10 @@ int64_t units_now_ns(void); /* CLOCK_REALTIME */
 /* Length of the valid UTF-8 sequence (no surrogates, shortest form) at p < end, 1 to 4; 0: there is none. */
 size_t units_utf8_length(const unsigned char *p, const unsigned char *end);
 
-/* The same of a character that may go to a terminal: 0 for control characters (U+0000 to U+001F, U+007F to U+009F) too. */
+/*
+ * The same of a character that may go to a terminal: 0 for control characters (U+0000 to U+001F, U+007F to U+009F), line separators, and what
+ * turns the direction of the text around it, too: as weftd's reader_clean has it.
+ */
 size_t units_printable_length(const unsigned char *p, const unsigned char *end);
 
 #endif

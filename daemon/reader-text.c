@@ -47,7 +47,7 @@ static int utf8_decode(const unsigned char *text, size_t n, uint32_t *ret_charac
 /* Controls (C0, DEL, C1), line separators, and what turns the direction of the text around it. */
 static bool is_unprintable(uint32_t c)
 {
-        return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+        return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
                (c >= 0x2066 && c <= 0x2069) || c == 0xfeff;
 }
 

@@ -186,6 +186,13 @@ static void control_characters_and_broken_utf8_are_not_printable(void **state)
         assert_int_equal(printable("\n"), 0);
         assert_int_equal(printable("\x7f"), 0);
         assert_int_equal(printable("\xc2\x9b"), 0); /* CSI in one character */
+        assert_int_equal(printable("\xe2\x80\xae"), 0); /* RIGHT-TO-LEFT OVERRIDE, and more of its kind */
+        assert_int_equal(printable("\xe2\x81\xa6"), 0);
+        assert_int_equal(printable("\xe2\x80\x8e"), 0);
+        assert_int_equal(printable("\xd8\x9c"), 0);
+        assert_int_equal(printable("\xe2\x80\xa8"), 0); /* LINE SEPARATOR */
+        assert_int_equal(printable("\xef\xbb\xbf"), 0);
+        assert_int_equal(printable("\xd7\x90"), 2); /* a letter of a script that runs so is fine */
         assert_int_equal(printable("\xff"), 0);
         assert_int_equal(printable("\xc0\xaf"), 0);
         assert_int_equal(printable("\xed\xa0\x80"), 0);
