@@ -141,14 +141,60 @@ void rows_csv_value(const struct history_value *value)
                 rows_json_value(value);
 }
 
-static void json_row(const struct history *history)
+static char **keys_free(char **keys, size_t n)
+{
+        for (size_t i = 0; keys && i < n; i++)
+                free(keys[i]);
+        free(keys);
+        return NULL;
+}
+
+/* Is it the name of a column, or a key of one before column i? */
+static bool is_taken(const struct history *history, char *const *keys, size_t i, const char *key)
+{
+        for (size_t j = 0; j < history_n_columns(history); j++)
+                if (strcmp(key, history_column(history, j)) == 0 || (j < i && strcmp(key, keys[j]) == 0))
+                        return true;
+        return false;
+}
+
+/* The columns' names; where several columns have one name, the later ones get a number, as sqlite3's shell has it: "id", "id:1". NULL: no memory. */
+static char **json_keys(const struct history *history)
+{
+        size_t n = history_n_columns(history);
+        char **keys = calloc(n, sizeof *keys);
+
+        for (size_t i = 0; keys && i < n; i++) {
+                const char *name = history_column(history, i);
+                unsigned n_before = 0;
+                int size = 0;
+
+                for (size_t j = 0; j < i; j++)
+                        n_before += strcmp(name, history_column(history, j)) == 0;
+                if (n_before == 0) {
+                        keys[i] = strdup(name);
+                } else {
+                        do {
+                                free(keys[i]);
+                                keys[i] = NULL;
+                                size = asprintf(&keys[i], "%s:%u", name, n_before++);
+                        } while (size >= 0 && is_taken(history, keys, i, keys[i]));
+                        if (size < 0)
+                                keys[i] = NULL;
+                }
+                if (!keys[i])
+                        return keys_free(keys, i);
+        }
+        return keys;
+}
+
+static void json_row(const struct history *history, char *const *keys)
 {
         for (size_t i = 0; i < history_n_columns(history); i++) {
                 struct history_value value = history_value(history, i);
-                const char *name = history_column(history, i);
 
                 (void)putchar_unlocked(i == 0 ? '{' : ',');
-                output_json_string(name, strlen(name));
+                output_json_string(keys[i], strlen(keys[i]));
                 (void)putchar_unlocked(':');
                 rows_json_value(&value);
         }
@@ -274,6 +320,7 @@ static int show_table(struct history *history, const struct rows_column *from, i
 int rows_show(struct history *history, const struct ctl_args *args, const struct rows_column *columns, int64_t limit)
 {
         bool row = true;
+        char **keys = NULL;
         int r = CTL_DONE;
 
         if (!args->json && !args->csv)
@@ -281,16 +328,17 @@ int rows_show(struct history *history, const struct ctl_args *args, const struct
 
         if (args->csv)
                 csv_heading(history);
+        else if (!(keys = json_keys(history)))
+                return ctl_error(CTL_FAILED, "out of memory");
         for (int64_t n = 0; row && (limit == 0 || n < limit) && !output_failed(); n++) {
                 r = history_next(history, &row);
-                if (r != CTL_DONE)
-                        return r;
-                if (!row)
+                if (r != CTL_DONE || !row)
                         break;
                 if (args->csv)
                         csv_row(history);
                 else
-                        json_row(history);
+                        json_row(history, keys);
         }
+        keys_free(keys, history_n_columns(history));
         return r;
 }

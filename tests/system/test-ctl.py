@@ -136,6 +136,10 @@ def history_without_daemon():
         for key in ("id", "name", "coro", "state", "wall_ms", "busy_ms", "scheduled_ms", "idle_ms"):
             check(key in rows[0], f"{key} is missing: {rows[0]}")
         count = weftd.weftctl("history", "sql", "SELECT count(*) AS n FROM tasks", "--db", weftd.database, "--json").stdout
+        several = weftd.weftctl("history", "sql", 'SELECT 1 AS a, 2 AS b, 3 AS a, 4 AS a, 5 AS "a:1", 6 AS b, \'\u202ex\' AS "\u202ey"', "--db", weftd.database, "--json").stdout
+        check_equal(json.loads(several, object_pairs_hook=list),
+                    [("a", 1), ("b", 2), ("a:2", 3), ("a:3", 4), ("a:1", 5), ("b:1", 6), ("\u202ey", "\u202ex")], "columns of one name")
+        check_equal(weftd.weftctl("history", "sql", "SELECT '\u202ex' AS \"\u202ey\"", "--db", weftd.database).stdout, "?y\n?x\n", "text that turns its direction")
         check_equal(json.loads(count), {"n": weftd.value("SELECT count(*) FROM tasks")}, "history sql")
 
 
