@@ -142,6 +142,8 @@ static int list_once(const struct ctl_args *args, int64_t limit, int interrupt_f
         r = list_request(&list, client);
         if (r == CTL_DONE && !args->json && !(list.table = output_table_new(columns, N_COLUMNS)))
                 r = ctl_error(CTL_FAILED, "out of memory");
+        if (list.table && args->watch)
+                output_table_cut(list.table, output_columns());
         if (r == CTL_DONE && args->sort && !(list.rows = task_rows_new(args->sort)))
                 r = ctl_error(CTL_FAILED, "out of memory");
         if (r == CTL_DONE)
@@ -158,19 +160,29 @@ static int list_once(const struct ctl_args *args, int64_t limit, int interrupt_f
         return r;
 }
 
+/* The line above the list, as long as it fits. */
+static void show_head(const struct ctl_args *args, unsigned width)
+{
+        static const char title[] = "weft tasks";
+        char now[UNITS_TIME_SIZE], shown[UNITS_TIME_SIZE], line[128];
+
+        units_format_iso(now, units_now_ns());
+        (void)units_format_time(shown, now);
+        (void)snprintf(line, sizeof line, "%s  %s%s%s  Ctrl-C ends", title, shown, args->sort ? "  by " : "", args->sort ? args->sort : "");
+        if (width < strlen(line))
+                line[width] = '\0';
+        printf("%s%.*s%s%s\n", output_style(OUTPUT_BOLD), (int)strlen(title), line, output_style_end(),
+               strlen(line) > strlen(title) ? line + strlen(title) : "");
+}
+
 static int watch_once(const struct ctl_args *args, int interrupt_fd)
 {
         unsigned rows = output_rows();
         int64_t fit = rows > 4 ? rows - 3 : 1, limit = args->limit == CTL_NOT_GIVEN ? (rows > 0 && !args->json ? fit : 0) : args->limit;
         struct list list;
-        char now[UNITS_TIME_SIZE], shown[UNITS_TIME_SIZE];
 
-        if (rows > 0 && !args->json) {
-                units_format_iso(now, units_now_ns());
-                (void)units_format_time(shown, now);
-                printf("%sweft tasks%s  %s%s%s  Ctrl-C ends\n", output_style(OUTPUT_BOLD), output_style_end(), shown, args->sort ? "  by " : "",
-                       args->sort ? args->sort : "");
-        }
+        if (rows > 0 && !args->json)
+                show_head(args, output_columns());
         return list_once(args, limit, interrupt_fd, &list);
 }
 

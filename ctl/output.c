@@ -47,15 +47,27 @@ bool output_is_terminal(void)
         return is_terminal;
 }
 
+/* All zeros where the terminal does not say. */
+static struct winsize terminal_size(void)
+{
+        struct winsize size = {0};
+
+        (void)ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+        return size;
+}
+
 unsigned output_rows(void)
 {
-        struct winsize size;
+        unsigned rows = is_terminal ? terminal_size().ws_row : 0;
 
-        if (!is_terminal)
-                return 0;
-        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_row == 0)
-                return 24;
-        return size.ws_row;
+        return is_terminal && rows == 0 ? 24 : rows;
+}
+
+unsigned output_columns(void)
+{
+        unsigned columns = is_terminal ? terminal_size().ws_col : 0;
+
+        return is_terminal && columns == 0 ? 80 : columns;
 }
 
 bool output_failed(void)

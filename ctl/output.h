@@ -30,7 +30,8 @@ void output_init(void);
 void output_restore_sigpipe(void);
 
 bool output_is_terminal(void);
-unsigned output_rows(void); /* of the terminal; 0: it is none */
+unsigned output_rows(void);    /* of the terminal, as it is now; 0: it is none */
+unsigned output_columns(void); /* likewise */
 
 /* True once something could not be written: whoever streams stops then. */
 bool output_failed(void);
@@ -61,6 +62,9 @@ struct output_table;
 
 struct output_table *output_table_new(const struct output_column *columns, size_t n_columns);
 struct output_table *output_table_free(struct output_table *table);
+
+/* Its lines are cut off at so many characters from now on; 0: never. */
+void output_table_cut(struct output_table *table, unsigned width);
 
 void output_cell(struct output_table *table, enum output_style style, const char *text, size_t size);
 void output_cell_text(struct output_table *table, enum output_style style, const char *text); /* NULL: "-", dim */

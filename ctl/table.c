@@ -10,6 +10,7 @@
 #include "ctl.h"
 #include "units.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,8 @@ struct output_table {
         size_t n_columns;
         size_t n_rows_printed; /* with the heading */
         size_t n_cells;
+        unsigned line_width; /* 0: as long as it gets */
+        unsigned left;       /* of the line that is being printed */
         char *text;
         size_t text_size;
         size_t text_capacity;
@@ -62,29 +65,55 @@ struct output_table *output_table_free(struct output_table *table)
         return NULL;
 }
 
-static void pad(unsigned n)
+void output_table_cut(struct output_table *table, unsigned width)
+{
+        table->line_width = width;
+}
+
+static void pad(struct output_table *table, unsigned n)
 {
         static const char spaces[] = "                                                                ";
+
+        if (n > table->left)
+                n = table->left;
+        table->left -= n;
 
         for (; n > sizeof spaces - 1; n -= sizeof spaces - 1)
                 (void)fwrite_unlocked(spaces, 1, sizeof spaces - 1, stdout);
         (void)fwrite_unlocked(spaces, 1, n, stdout);
 }
 
-static void print_cell(const struct output_table *table, size_t column, const char *text, size_t size, unsigned width, enum output_style style)
+/* How many bytes the first n characters of text are, which is UTF-8 and has more. */
+static size_t prefix_size(const char *text, unsigned n)
+{
+        size_t size = 0;
+
+        for (;; size++) /* a character begins where no continuation stands */
+                if (((unsigned char)text[size] & 0xc0U) != 0x80 && n-- == 0)
+                        return size;
+}
+
+static void print_cell(struct output_table *table, size_t column, const char *text, size_t size, unsigned width, enum output_style style)
 {
         bool last = column + 1 == table->n_columns, right = table->columns[column].right;
         unsigned gap = table->widths[column] > width ? table->widths[column] - width : 0;
 
+        if (column == 0)
+                table->left = table->line_width > 0 ? table->line_width : UINT_MAX;
         if (right)
-                pad(gap);
+                pad(table, gap);
+        if (width > table->left) {
+                size = prefix_size(text, table->left);
+                width = table->left;
+        }
+        table->left -= width;
         if (style != OUTPUT_PLAIN)
                 (void)fputs_unlocked(output_style(style), stdout);
         (void)fwrite_unlocked(text, 1, size, stdout);
         if (style != OUTPUT_PLAIN)
                 (void)fputs_unlocked(output_style_end(), stdout);
         if (!last)
-                pad((right ? 0 : gap) + 2);
+                pad(table, (right ? 0 : gap) + 2);
         else
                 (void)putc_unlocked('\n', stdout);
 }

@@ -5,9 +5,13 @@
 No weftd is needed: what answers is a few lines of Python that say what a weftd never would.
 """
 
-import signal
-import threading
+import fcntl
 import pty
+import re
+import signal
+import struct
+import termios
+import threading
 
 from harness import *
 
@@ -286,6 +290,34 @@ def watch():
         check_equal(process.wait(DEADLINE), 0, "exit status after SIGTERM")
         process.stdout.close()
         check_equal([line.split()[:1] for line in lines], [["ID"], ["naps/1"], ["naps/2"], []] * 2, "lines of two blocks")
+
+
+def shown(master, columns):
+    """The lines of a whole screen that is this many characters wide, after the terminal has become so."""
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    seen = b""
+    while seen.count(b"\033[2J") < 3:  # the first may have begun before
+        seen += os.read(master, 65536)
+    screen = seen.split(b"\033[2J")[2].split(b"\033[H")[0].decode()
+    return re.sub(r"\033\[[0-9;]*[a-zA-Z]", "", screen).replace("\r", "").splitlines()
+
+
+@test("--watch cuts lines off at the terminal's edge, wherever that is now")
+def watch_narrow():
+    with Peer(answers(task_list(500))) as path:
+        process, master = watching(path, "--watch=0.1s")
+        for columns, heading in ((30, "ID       STATE    NAME     COR"), (5, "ID   "), (200, None)):
+            lines = shown(master, columns)
+            check(all(len(line) <= columns for line in lines), f"lines that are longer than {columns}: {lines}")
+            check_equal(len(lines), 23, "lines")
+            if heading:
+                check_equal((len(lines[0]), lines[1][:len(heading)]), (columns, heading), "the lines above the list")
+            else:
+                check(lines[0].endswith("Ctrl-C ends") and lines[1].endswith("WAITING"), f"the lines above the list are whole: {lines[:2]}")
+        process.send_signal(signal.SIGINT)
+        check_equal(process.wait(DEADLINE), 0, "exit status after Ctrl-C")
+        process.stderr.close()
+        os.close(master)
 
 
 @test("--watch ends on Ctrl-C while weftd does not answer")

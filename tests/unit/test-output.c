@@ -126,6 +126,34 @@ static void on_a_terminal_there_is_colour_and_long_cells_are_cut_off(void **stat
                                       "\xc3\xa9\xc3\xa9           2.3s  y\n");
 }
 
+static void print_cut_tables(void)
+{
+        /* Within the first cell, within the number, after it, between the characters of the last cell, and not at all. */
+        static const unsigned widths[] = {2, 8, 10, 13, 0};
+
+        for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+                struct output_table *table = output_table_new(columns, 3);
+
+                output_table_cut(table, widths[i]);
+                output_cell_text(table, OUTPUT_RED, "\xc3\xa9\xc3\xa9\xc3\xa9");
+                output_cell_integer(table, 1234);
+                output_cell_text(table, OUTPUT_PLAIN, "\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac");
+                (void)output_table_end(table);
+                output_table_free(table);
+        }
+}
+
+static void lines_are_cut_off_between_characters_where_that_is_asked_for(void **state)
+{
+        (void)state;
+        capture(print_cut_tables);
+        assert_string_equal(captured, "NA\n\xc3\xa9\xc3\xa9\n"
+                                      "NAME    \n\xc3\xa9\xc3\xa9\xc3\xa9   12\n"
+                                      "NAME     N\n\xc3\xa9\xc3\xa9\xc3\xa9   1234\n"
+                                      "NAME     N  L\n\xc3\xa9\xc3\xa9\xc3\xa9   1234  \xe2\x82\xac\n"
+                                      "NAME     N  LAST\n\xc3\xa9\xc3\xa9\xc3\xa9   1234  \xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\n");
+}
+
 static void no_color_is_honoured_unless_it_is_empty(void **state)
 {
         (void)state;
@@ -326,6 +354,7 @@ int main(void)
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_table_is_aligned_by_characters_and_plain_where_nobody_looks),
                 cmocka_unit_test(on_a_terminal_there_is_colour_and_long_cells_are_cut_off),
+                cmocka_unit_test(lines_are_cut_off_between_characters_where_that_is_asked_for),
                 cmocka_unit_test(no_color_is_honoured_unless_it_is_empty),
                 cmocka_unit_test(control_characters_never_reach_the_screen),
                 cmocka_unit_test(rows_are_printed_while_they_stream_and_none_is_lost),
