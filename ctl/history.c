@@ -219,7 +219,7 @@ static int open_error(const struct history *history, int code)
 {
         switch (code & 0xff) {
         case SQLITE_NOTADB:
-                return ctl_error(CTL_FAILED, "%s is not a history: it is not an SQLite database", history->path);
+                return ctl_error(CTL_FAILED, "%s is not a history: it is not an SQLite database (restore it from a copy, or name another with --db)", history->path);
         case SQLITE_BUSY:
         case SQLITE_LOCKED:
                 return ctl_error(CTL_FAILED, "%s is locked by another process: try again", history->path);

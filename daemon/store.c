@@ -27,9 +27,12 @@
 
 int store_fail(struct store *store)
 {
-        int code = sqlite3_errcode(store->db);
+        int code = sqlite3_errcode(store->db) & 0xff;
+        const char *what = code == SQLITE_NOTADB    ? "is not a database; move it away, or choose another history.path"
+                           : code == SQLITE_CORRUPT ? "the database is damaged; move it away, or restore it from a copy"
+                                                    : sqlite3_errmsg(store->db);
 
-        snprintf(store->error, sizeof(store->error), "%s: %s", store->path, sqlite3_errmsg(store->db));
+        snprintf(store->error, sizeof(store->error), "%s: %s", store->path, what);
         return code == SQLITE_NOMEM ? -ENOMEM : -EIO;
 }
 
@@ -289,14 +292,7 @@ static int schema_check(struct store *store, int64_t *ret_version, char **why)
         if (r >= 0)
                 r = store_query_int(store, "PRAGMA user_version", &version);
         if (r < 0) {
-                int code = sqlite3_errcode(store->db);
-
-                if (code == SQLITE_NOTADB)
-                        why_set(why, "%s: is not a database; move it away, or choose another history.path", store->path);
-                else if (code == SQLITE_CORRUPT)
-                        why_set(why, "%s: the database is damaged; move it away, or restore it from a copy", store->path);
-                else
-                        why_set(why, "%s", store->error);
+                why_set(why, "%s", store->error);
                 return r;
         }
 

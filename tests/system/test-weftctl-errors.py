@@ -158,7 +158,8 @@ def no_history():
             check(path in ctl("history", *command, "--db", path, status=5)[1], f"the path is not named by history {command}")
         with open(path, "wb") as file:
             file.write(b"no database " * 1000)
-        check(path in ctl("history", "tasks", "--db", path, status=1)[1], "the path is not named")
+        error = ctl("history", "tasks", "--db", path, status=1)[1]
+        check(path in error and "from a copy" in error, f"the path, or what to do, is not named: {error!r}")
         os.truncate(path, 0)
         check(path in ctl("history", "tasks", "--db", path, status=1)[1], "the path is not named")
         os.unlink(path)

@@ -308,9 +308,29 @@ static void a_damaged_database_is_refused_and_left_alone(void **state)
         assert_int_equal(stat(f->path, &st), 0);
         assert_true(st.st_size > 3 * 4096);
         assert_int_equal(truncate(f->path, 4096), 0);
-        expect_refusal(f, f->path, "the database is damaged");
+        expect_refusal(f, f->path, "the database is damaged; move it away");
         assert_int_equal(stat(f->path, &st), 0);
         assert_int_equal(st.st_size, 4096);
+}
+
+/* Its head is good, and so is its size: only who reads the tables finds that out. */
+static void a_garbled_database_is_refused_with_the_same_advice(void **state)
+{
+        struct fixture *f = *state;
+        char garbage[8 * 4096];
+        int fd;
+
+        open_store(f);
+        begin(f, T0);
+        for (uint64_t i = 1; i < 5000; i++)
+                add_task(f, i, T0 + (int64_t)i, 0);
+        assert_int_equal(store_commit(f->store), 0);
+        f->store = store_close(f->store);
+        fd = open(f->path, O_RDWR);
+        memset(garbage, 0x5a, sizeof(garbage));
+        assert_int_equal(pwrite(fd, garbage, sizeof(garbage), 4096), sizeof(garbage));
+        close(fd);
+        expect_refusal(f, f->path, "the database is damaged; move it away");
 }
 
 static void places_that_cannot_be_written_are_named(void **state)
@@ -649,6 +669,7 @@ int main(void)
                 TEST(a_migration_that_fails_leaves_the_file_as_it_was),
                 TEST(events_and_slow_steps_are_one_view_in_the_order_of_time),
                 TEST(a_damaged_database_is_refused_and_left_alone),
+                TEST(a_garbled_database_is_refused_with_the_same_advice),
                 TEST(places_that_cannot_be_written_are_named),
                 TEST(tasks_that_finish_in_one_nanosecond_keep_their_times),
                 TEST(durations_of_a_hostile_box_are_made_to_add_up),
