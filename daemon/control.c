@@ -367,5 +367,6 @@ struct control *control_free(struct control *control)
 
 int control_listen(struct control *control, int fd)
 {
+        varlink_server_unlisten(control->server);
         return varlink_server_listen(control->server, fd);
 }

@@ -41,7 +41,7 @@ struct control_options {
 int control_new(const struct control_options *options, struct control **ret_control);
 struct control *control_free(struct control *control);
 
-/* Serves a listening socket, which it takes, also on failure. */
+/* Serves a listening socket, in the place of the one before. It takes it, also on failure. */
 int control_listen(struct control *control, int fd);
 
 /* The configuration in force: what debug mode and threshold it wants. Borrowed until the next call. */

@@ -2,7 +2,7 @@
 
 /*
  * weftd from its start to its end, in the main thread: configuration, directories, signals. Its parts are made and tied
- * to each other in daemon-parts.c.
+ * to each other in daemon-parts.c; the control socket is in daemon-socket.c.
  *
  * The end: workers are stopped, all at once; when the last has ended the loop is left; then the recorder drains what
  * they left, and closes the database.
@@ -118,6 +118,7 @@ static void tick_cb(evutil_socket_t fd, short what, void *arg)
         (void)fd;
         (void)what;
         watch_tidy(daemon->watch);
+        daemon_check_socket(daemon);
         notify_alive();
 }
 
@@ -127,6 +128,7 @@ static void signal_cb(evutil_socket_t number, short what, void *arg)
 
         (void)what;
         if (number == SIGHUP) {
+                daemon_renew_socket(daemon);
                 daemon_reload(daemon);
                 return;
         }
@@ -194,23 +196,6 @@ static int take_directories(struct daemon *daemon)
                                                                        : 0;
 }
 
-static int listen_control(struct daemon *daemon)
-{
-        const char *why = NULL;
-        int fd = notify_listen_fd();
-
-        if (fd < 0) {
-                fd = control_socket(daemon->socket_path, daemon->config->group, &why);
-                daemon->owns_socket = fd >= 0;
-        }
-        if (fd < 0) {
-                message_error("%s: %s", daemon->socket_path, why);
-                return fd;
-        }
-        fd = control_listen(daemon->control, fd);
-        return fd < 0 ? daemon_failed(fd, daemon->socket_path, NULL) : 0;
-}
-
 /* A worker with many connections needs many descriptors; it inherits our limit. */
 static void raise_descriptor_limit(void)
 {
@@ -259,7 +244,7 @@ static int daemon_start(struct daemon *daemon)
         if (r == 0)
                 r = daemon_start_parts(daemon);
         if (r == 0)
-                r = listen_control(daemon);
+                r = daemon_listen(daemon);
         if (r == 0 && (r = add_events(daemon)) < 0)
                 (void)daemon_failed(r, "the event loop", NULL);
         if (r == 0 && (r = watch_scan(daemon->watch)) < 0)
@@ -292,8 +277,7 @@ static int daemon_end(struct daemon *daemon)
         daemon->midblock = midblock_free(daemon->midblock);
         daemon->control = control_free(daemon->control);
         daemon->tracer = tracer_free(daemon->tracer);
-        if (daemon->owns_socket)
-                (void)unlink(daemon->socket_path); /* a stale one is replaced anyway */
+        daemon_unlink_socket(daemon);
         daemon->supervisor = supervisor_free(daemon->supervisor);
         daemon->deadlocks = deadlocks_free(daemon->deadlocks);
         if (daemon->recording) {

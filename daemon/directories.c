@@ -194,6 +194,28 @@ int directories_lock(const char *runtime_directory, char **ret_why)
         return r;
 }
 
+int directories_lock_again(const char *runtime_directory, int *lock_fd, char **ret_why)
+{
+        char *path = join(runtime_directory, LOCK_NAME);
+        struct stat held, there;
+        bool same;
+        int fd;
+
+        if (path == NULL)
+                return fail(-ENOMEM, ret_why, "out of memory");
+        /* One that is there still must not be opened: closing it would give up our lock. */
+        same = fstat(*lock_fd, &held) == 0 && lstat(path, &there) == 0 && held.st_dev == there.st_dev && held.st_ino == there.st_ino;
+        free(path);
+        if (same)
+                return 0;
+        fd = directories_lock(runtime_directory, ret_why);
+        if (fd < 0)
+                return fd;
+        close(*lock_fd);
+        *lock_fd = fd;
+        return 0;
+}
+
 int directories_lock_history(const char *database, char **ret_why)
 {
         char *path = NULL;

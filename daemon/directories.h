@@ -20,6 +20,9 @@ int directories_state(const char *wanted, gid_t group, char **ret_path, char **r
  */
 int directories_lock(const char *runtime_directory, char **ret_why);
 
+/* Takes it anew where the file of the lock that we hold has been taken away; the descriptor is another one then. 0, or as above. */
+int directories_lock_again(const char *runtime_directory, int *lock_fd, char **ret_why);
+
 /*
  * The same for a history database, which two runtime directories may name: two writers would end each other's runs.
  * Another error than -EBUSY and -ENOMEM leaves *ret_why alone: whoever opens the database next says better what is

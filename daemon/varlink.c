@@ -458,6 +458,18 @@ fail:
         return -ENOMEM;
 }
 
+void varlink_server_unlisten(struct varlink_server *server)
+{
+        struct varlink_listener *listener;
+
+        while ((listener = TAILQ_FIRST(&server->listeners)) != NULL) {
+                TAILQ_REMOVE(&server->listeners, listener, entry);
+                event_free(listener->event);
+                close(listener->fd);
+                free(listener);
+        }
+}
+
 /* ---- the server ---- */
 
 int varlink_server_new(struct event_base *base, const struct varlink_options *options,
@@ -482,18 +494,11 @@ int varlink_server_new(struct event_base *base, const struct varlink_options *op
 
 struct varlink_server *varlink_server_free(struct varlink_server *server)
 {
-        struct varlink_listener *listener;
-
         if (server == NULL)
                 return NULL;
         while (!TAILQ_EMPTY(&server->connections))
                 connection_free(TAILQ_FIRST(&server->connections));
-        while ((listener = TAILQ_FIRST(&server->listeners)) != NULL) {
-                TAILQ_REMOVE(&server->listeners, listener, entry);
-                event_free(listener->event);
-                close(listener->fd);
-                free(listener);
-        }
+        varlink_server_unlisten(server);
         close(server->spare_fd);
         assert(server->n_connections == 0);
         free(server);

@@ -91,6 +91,9 @@ struct varlink_server *varlink_server_free(struct varlink_server *server);
 int varlink_server_listen(struct varlink_server *server, int fd);
 int varlink_server_connect(struct varlink_server *server, int fd);
 
+/* Closes all listening sockets; connections stay. */
+void varlink_server_unlisten(struct varlink_server *server);
+
 size_t varlink_server_n_connections(const struct varlink_server *server);
 
 /* ---- answering a call ---- */

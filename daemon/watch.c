@@ -293,25 +293,38 @@ static void watch_cb(evutil_socket_t fd, short what, void *arg)
         (void)read_events(arg); /* what is left wakes us again */
 }
 
+/* Of a directory that is watched already it changes nothing. */
+static int watch_directory(struct watch *watch)
+{
+        int r = inotify_add_watch(watch->inotify_fd, watch->options.directory,
+                                  IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
+
+        return r < 0 ? -errno : 0;
+}
+
+int watch_renew(struct watch *watch)
+{
+        int r = watch_directory(watch);
+
+        return r < 0 ? r : watch_scan(watch);
+}
+
 int watch_new(const struct watch_options *options, struct watch **ret_watch)
 {
         struct watch *watch = calloc(1, sizeof(*watch));
-        int r = -ENOMEM;
+        int r;
 
         if (watch == NULL)
                 return -ENOMEM;
         watch->options = *options;
         watch->inotify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-        if (watch->inotify_fd < 0 ||
-            inotify_add_watch(watch->inotify_fd, options->directory,
-                              IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0)
-                r = -errno;
-        else
+        r = watch->inotify_fd < 0 ? -errno : watch_directory(watch);
+        if (r == 0)
                 watch->event = event_new(options->base, watch->inotify_fd, EV_READ | EV_PERSIST, watch_cb, watch);
         watch->refused = calloc(REFUSED_MAX, sizeof(struct refused));
         if (watch->event == NULL || watch->refused == NULL || event_add(watch->event, NULL) < 0) {
                 watch_free(watch);
-                return r;
+                return r < 0 ? r : -ENOMEM;
         }
         *ret_watch = watch;
         return 0;

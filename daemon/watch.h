@@ -46,6 +46,9 @@ struct watch *watch_free(struct watch *watch);
 /* Adds what is in the directory and not known. 0 or a negative errno. */
 int watch_scan(struct watch *watch);
 
+/* The directory may be another one under the same name: watches that too, and scans it. The boxes that are known stay. Likewise. */
+int watch_renew(struct watch *watch);
+
 /* Takes notice now of what has happened in the directory up to now. */
 void watch_poll(struct watch *watch);
 

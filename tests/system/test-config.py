@@ -3,6 +3,8 @@
 """Bad configuration, bad directories, bad databases: a clear error, and nothing else is harmed."""
 
 import os
+import shutil
+import signal
 import sqlite3
 
 from harness import *
@@ -94,6 +96,59 @@ def second_weftd():
         refused(weftd, weftd.directory)
         check_equal(weftd.running("naps"), pid, "pid of naps")
         check(weftd.tasks("naps"), "no tasks of naps")
+
+
+GONE = "nobody can reach this weftd"
+
+
+def renewed(weftd, n):
+    """SIGHUP after the n-th loss, which the log has told once."""
+    wait_until(lambda: weftd.count_log(GONE) == n, "weftd notices that its socket has gone")
+    check("no weftd answers" in weftd.weftctl("status", status=3).stderr, "what weftctl says meanwhile")
+    weftd.process.send_signal(signal.SIGHUP)
+    weftd.wait_log("configuration reloaded")
+    wait_until(weftd.answers, "weftd answers again")
+    check_equal(weftd.count_log(GONE), n, "how often it was told")
+
+
+@test("a control socket that was taken away, alone or with its directory, is missed in the log and made anew at SIGHUP")
+def socket_taken_away():
+    with Weftd(NAPS) as weftd:
+        pid = weftd.running("naps")
+        os.unlink(weftd.socket)
+        renewed(weftd, 1)
+        check_equal(weftd.running("naps"), pid, "the worker")
+        status, said = weftd.run_to_end()
+        check(status > 0 and "another weftd" in said, f"the directory is not held any more: {said}")
+        check(weftd.answers(), "the first goes on")
+
+        shutil.rmtree(weftd.runtime)
+        renewed(weftd, 2)
+        check_equal(weftd.running("naps"), pid, "the worker, of which there is no file any more")
+        status, said = weftd.run_to_end()
+        check(status > 0 and "another weftd" in said, f"the new directory is not held: {said}")
+        weftd.weftctl("workloads", "restart", "naps")
+        other = weftd.running("naps", but=pid)
+        wait_until(lambda: weftd.value("SELECT count(*) FROM tasks JOIN runs USING (run_id) WHERE pid = ?", other) > 0, "a later worker is recorded")
+        check(weftd.value("SELECT count(*) FROM tasks JOIN runs USING (run_id) WHERE pid = ?", pid) > 0, "and so was the first")
+        weftd.check_history()
+
+
+@test("a runtime directory that another weftd has taken meanwhile is left to that one")
+def directory_taken_over():
+    with Weftd(NAPS) as first:
+        first.running("naps")
+        shutil.rmtree(first.runtime)
+        second = Weftd(NAPS)
+        second.runtime, second.socket = first.runtime, first.socket
+        with second:
+            second.running("naps")
+            first.wait_log(GONE)
+            first.process.send_signal(signal.SIGHUP)
+            first.wait_log("another weftd")
+            check(second.answers(), "the second is served")
+            first.stop()
+            check_equal(second.json("status")[0]["pid"], second.process.pid, "whose socket it is, after the first has ended")
 
 
 @test("a second weftd with a runtime directory of its own but the same history is refused")
