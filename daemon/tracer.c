@@ -24,7 +24,7 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-#define END_PATIENCE_S 5 /* for the job in hand when all is to end */
+#define END_PATIENCE_NS UINT64_C(5000000000) /* for the job in hand when all is to end */
 
 struct tracer_job {
         STAILQ_ENTRY(tracer_job) entry;
@@ -40,6 +40,7 @@ STAILQ_HEAD(job_list, tracer_job);
 
 struct tracer {
         pthread_t thread;
+        struct thread_end thread_end;
         bool started;
         pthread_mutex_t lock;
         pthread_cond_t wanted;
@@ -82,6 +83,7 @@ static void *tracer_run(void *arg)
         }
         pthread_mutex_unlock(&tracer->lock);
         unwinder_free(unwinder);
+        thread_end_reach(&tracer->thread_end);
         return NULL;
 }
 
@@ -247,6 +249,7 @@ int tracer_new(struct event_base *base, struct tracer **ret_tracer)
 
         if (tracer == NULL)
                 return -ENOMEM;
+        tracer->thread_end = (struct thread_end)THREAD_END_INIT;
         STAILQ_INIT(&tracer->queue);
         STAILQ_INIT(&tracer->ready);
         (void)pthread_mutex_init(&tracer->lock, NULL);
@@ -272,18 +275,16 @@ int tracer_new(struct event_base *base, struct tracer **ret_tracer)
 /* Whatever is in these files cannot be waited for for ever: what is left is then left to the end of the process. */
 static bool end_thread(struct tracer *tracer)
 {
-        struct timespec until;
-
         pthread_mutex_lock(&tracer->lock);
         tracer->ending = true;
         if (tracer->in_hand != NULL)
                 __atomic_store_n(&tracer->in_hand->cancelled, true, __ATOMIC_RELAXED);
         (void)pthread_cond_signal(&tracer->wanted);
         pthread_mutex_unlock(&tracer->lock);
-        (void)clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += END_PATIENCE_S;
-        if (pthread_clockjoin_np(tracer->thread, NULL, CLOCK_MONOTONIC, &until) == 0)
+        if (thread_end_wait(&tracer->thread_end, clock_gettime_ns(CLOCK_MONOTONIC) + END_PATIENCE_NS)) {
+                (void)pthread_join(tracer->thread, NULL);
                 return true;
+        }
         message_warning("a stack is still being read: left to itself");
         (void)pthread_detach(tracer->thread);
         return false;

@@ -11,6 +11,7 @@
 #include "unwinder-internal.h"
 
 #include "clock.h"
+#include "thread.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -27,6 +28,7 @@
 #define STOP_PATIENCE_NS UINT64_C(100000000) /* for the thread to stop */
 
 struct stop {
+        struct thread_end end;
         struct walk *walk;
         pid_t tid;
         uint64_t stack_low, stack_high;
@@ -102,38 +104,46 @@ static void ask_for_short_turns(void)
         (void)syscall(SYS_sched_setattr, 0, &attributes, 0); /* an older kernel just does not look at it */
 }
 
+static int stop_and_copy(struct stop *stop)
+{
+        uint64_t begun_ns;
+        int r;
+
+        if (ptrace(PTRACE_SEIZE, stop->tid, NULL, NULL) < 0)
+                return -errno;
+        begun_ns = clock_gettime_ns(CLOCK_MONOTONIC);
+        if (ptrace(PTRACE_INTERRUPT, stop->tid, NULL, NULL) < 0)
+                return -errno;
+        r = wait_for_stop(stop->tid);
+        if (r < 0)
+                return r; /* our end lets it go */
+        r = copy(stop);
+        (void)ptrace(PTRACE_DETACH, stop->tid, NULL, NULL); /* only fails when it is dead */
+        stop->stopped_ns = clock_gettime_ns(CLOCK_MONOTONIC) - begun_ns;
+        return r;
+}
+
 static void *stop_run(void *arg)
 {
         struct stop *stop = arg;
-        uint64_t begun_ns;
         int state;
 
         ask_for_short_turns();
         (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-        if (ptrace(PTRACE_SEIZE, stop->tid, NULL, NULL) < 0) {
-                stop->result = -errno;
-                return NULL;
-        }
-        begun_ns = clock_gettime_ns(CLOCK_MONOTONIC);
-        if (ptrace(PTRACE_INTERRUPT, stop->tid, NULL, NULL) < 0) {
-                stop->result = -errno;
-                return NULL;
-        }
-        stop->result = wait_for_stop(stop->tid);
-        if (stop->result < 0)
-                return NULL; /* our end lets it go */
-        stop->result = copy(stop);
-        (void)ptrace(PTRACE_DETACH, stop->tid, NULL, NULL); /* only fails when it is dead */
-        stop->stopped_ns = clock_gettime_ns(CLOCK_MONOTONIC) - begun_ns;
+        stop->result = stop_and_copy(stop);
+        thread_end_reach(&stop->end);
         return NULL;
 }
 
 int stop_thread(struct walk *walk, pid_t tid, uint64_t stack_low, uint64_t stack_high, uint64_t *ret_stopped_ns)
 {
-        struct stop stop = {
-                .walk = walk, .tid = tid, .stack_low = stack_low, .stack_high = stack_high, .result = -ETIMEDOUT};
+        struct stop stop = {.end = THREAD_END_INIT,
+                            .walk = walk,
+                            .tid = tid,
+                            .stack_low = stack_low,
+                            .stack_high = stack_high,
+                            .result = -ETIMEDOUT};
         uint64_t until_ns = clock_gettime_ns(CLOCK_MONOTONIC) + STOP_PATIENCE_NS;
-        struct timespec until;
         pthread_t thread;
         int r;
 
@@ -145,12 +155,9 @@ int stop_thread(struct walk *walk, pid_t tid, uint64_t stack_low, uint64_t stack
                 return -r;
         if (until_ns > walk->deadline_ns)
                 until_ns = walk->deadline_ns;
-        until = (struct timespec){.tv_sec = (time_t)(until_ns / 1000000000U),
-                                  .tv_nsec = (long)(until_ns % 1000000000U)};
-        if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
+        if (!thread_end_wait(&stop.end, until_ns))
                 (void)pthread_cancel(thread); /* if it waits; else it is about to end */
-                (void)pthread_join(thread, NULL);
-        }
+        (void)pthread_join(thread, NULL);
         if (stop.result < 0)
                 return stop.result;
         walk->live = false;
