@@ -36,6 +36,7 @@
 #endif
 #if defined(FIBER_TSAN)
 #include <sanitizer/tsan_interface.h>
+#include <signal.h>
 #endif
 #if defined(__has_include)
 #if __has_include(<valgrind/memcheck.h>)
@@ -188,6 +189,19 @@ int fiber_init(struct fiber *fiber, void *low, void *high, void (*entry)(void))
         return 0;
 }
 
+#if defined(FIBER_TSAN)
+/* It becomes the fiber in order to end it, and a signal that came then would be lost with it. */
+static void tsan_destroy(void *tsan)
+{
+        sigset_t all, before;
+
+        (void)sigfillset(&all);
+        (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+        __tsan_destroy_fiber(tsan);
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+#endif
+
 void fiber_deinit(struct fiber *fiber)
 {
         struct machine *machine = fiber->machine;
@@ -198,7 +212,7 @@ void fiber_deinit(struct fiber *fiber)
                 return;
 #if defined(FIBER_TSAN)
         if (!machine->is_thread)
-                __tsan_destroy_fiber(machine->tsan);
+                tsan_destroy(machine->tsan);
 #endif
 #if defined(FIBER_VALGRIND)
         if (machine->valgrind != 0)
