@@ -2,7 +2,8 @@
 """What the system tests share: a real weftd in a directory of its own, the real weftctl, and TAP.
 
 A test file calls test("a sentence") on each of its functions and ends in run(). Nothing here waits for a fixed time:
-everything polls for what must come true, up to a deadline. A test fails when it leaves a process behind.
+everything polls for what must come true, up to a deadline. A test fails when it leaves a process behind, or a sanitizer's report of
+any process that it has started.
 """
 
 import ctypes
@@ -323,6 +324,27 @@ def many_descriptors():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+class Reports:
+    """What sanitizers have to say of whatever is started goes into files, since who would look at a worker's stderr?"""
+
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="weft-reports-", dir="/tmp")
+        os.chmod(self.directory, 0o1777)  # (not all that is started is ours)
+        for name in ("ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"):
+            os.environ[name] = ":".join([*filter(None, [os.environ.get(name)]), f"log_path={self.directory}/report"])
+
+    def take(self):
+        text = ""
+        for name in sorted(os.listdir(self.directory)):
+            path = os.path.join(self.directory, name)
+            text += read(path)
+            os.unlink(path)
+        return text
+
+    def close(self):
+        os.rmdir(self.directory)
+
+
 TESTS = []
 
 
@@ -352,6 +374,7 @@ def run():
     tests = [t for t in TESTS if not only or any(word in t[0] for word in only)]
     print(f"1..{len(tests)}", flush=True)
     failed = 0
+    reports = Reports() if SANITIZED else None
     for number, (sentence, function) in enumerate(tests, 1):
         started = time.monotonic()
         problem = skip = None
@@ -366,6 +389,9 @@ def run():
         left = kill_leftovers()
         if left and not problem:
             problem = f"processes were left running: {', '.join(left)}"
+        report = reports.take() if reports else ""
+        if report:
+            problem = f"{problem}\n{report}" if problem else report
         verdict = "not ok" if problem else "ok"
         print(f"{verdict} {number} - {sentence}" + (f" # SKIP {skip}" if skip else ""))
         if problem:
@@ -373,4 +399,6 @@ def run():
             for line in problem.splitlines():
                 print(f"#   {line}")
         print(f"# {time.monotonic() - started:.1f} s", flush=True)
+    if reports:
+        reports.close()
     sys.exit(1 if failed else 0)

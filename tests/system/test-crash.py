@@ -16,7 +16,6 @@ need("weftctl", "weftd", "tests/system/circles", "tests/system/crasher")
 
 CRASHER = program("tests/system/crasher")
 N_TASKS = 1000
-SANITIZED = bool(os.environ.get("WEFT_TEST_SANITIZERS"))
 
 
 def line_of(text):

@@ -16,7 +16,10 @@ clean() {
 }
 trap clean EXIT
 
-echo 1..9
+echo 1..10
+for name in ASAN TSAN UBSAN; do
+        declare -x ${name}_OPTIONS="$(printenv ${name}_OPTIONS):log_path=$work/report"
+done
 root=$work/root
 # (a make of its own, not one of the make that runs the tests)
 install() { # TARGET
@@ -84,4 +87,5 @@ result "the first coroutine's tasks are in the history" "$(until_true recorded |
 kill "$weftd"
 wait "$weftd" || failed=1
 weftd=
+result "no sanitizer has found anything in them" "$(cat "$work"/report.* 2>/dev/null)"
 exit $failed
