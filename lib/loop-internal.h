@@ -154,6 +154,7 @@ struct weft_loop {
 
         struct weft_task *main_task; /* borrowed */
         int run_signal;
+        uint64_t run_signal_ns; /* when it came */
 
         weft_callback_fn shut_down_fn; /* attached: called once when all has ended */
         void *shut_down_arg;

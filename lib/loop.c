@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define SLOW_DEFAULT_NS 100000000U
@@ -38,6 +39,7 @@
 
 #define N_EXPIRED_MAX 256U /* timers at a poll */
 #define HOUSEKEEPING_INTERVAL_NS 1000000000U
+#define PARENT_DIES_NS 1000000000U
 
 /* ---- commands ---- */
 
@@ -97,12 +99,23 @@ static void command_cb(evutil_socket_t fd, short what, void *arg)
 
 /* ---- signals ---- */
 
+/* Who asked for a signal at its parent's death (PR_SET_PDEATHSIG) gets one from each of the parent's threads, as they end. */
+static bool is_parents_again(struct weft_loop *loop, int number)
+{
+        int of_parent = 0;
+
+        return number == loop->run_signal && loop_now(loop) - loop->run_signal_ns < PARENT_DIES_NS &&
+               prctl(PR_GET_PDEATHSIG, &of_parent) == 0 && of_parent == number;
+}
+
 static void signal_cb(evutil_socket_t number, short what, void *arg)
 {
         struct weft_loop *loop = arg;
 
         (void)what;
         if (loop->run_signal != 0) {
+                if (is_parents_again(loop, (int)number))
+                        return;
                 /* The second one stops the loop; a third finds no handler and ends the process. */
                 loop->stopping = true;
                 for (size_t i = 0; i < 2; i++)
@@ -110,6 +123,7 @@ static void signal_cb(evutil_socket_t number, short what, void *arg)
                 return;
         }
         loop->run_signal = (int)number;
+        loop->run_signal_ns = loop_now(loop);
         if (loop->main_task != NULL)
                 (void)task_cancel(loop->main_task, number == SIGINT ? "signal SIGINT" : "signal SIGTERM", NULL);
 }

@@ -305,4 +305,16 @@ def graceful():
         wait_until(lambda: weftd.query("SELECT 1 FROM runs WHERE how = 'exited' AND exit_code = 0"), "it has ended with 0")
 
 
+@test("it ends what runs, too, when weftd is killed: a signal comes from each of weftd's threads, and is one")
+def orphaned():
+    for _ in range(5):
+        with Weftd(http()) as weftd:
+            connection = connect(weftd)
+            connection.sendall(get("/slow?ms=500"))
+            wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the request runs")
+            weftd.kill()
+            check_equal(answer(connection), "HTTP/1.1 200 OK", "the answer after weftd's death")
+            connection.close()
+
+
 run()

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -590,6 +591,25 @@ static void the_second_signal_stops_the_loop(void **state)
         assert_int_equal(weft_run(ignores_cancels, NULL), -EINTR);
 }
 
+static int ends_in_order(void *arg)
+{
+        (void)arg;
+        kill(getpid(), SIGTERM);
+        CHECK(weft_sleep(WEFT_SECONDS(3600)) == -ECANCELED);
+        kill(getpid(), SIGTERM);
+        CHECK(weft_sleep(WEFT_MILLISECONDS(1)) == 0); /* it has been heard of */
+        return -ECANCELED;
+}
+
+/* A parent's death is told once for each thread that it had. */
+static void a_parent_that_dies_is_one_signal(void **state)
+{
+        (void)state;
+        assert_int_equal(prctl(PR_SET_PDEATHSIG, SIGTERM), 0);
+        assert_int_equal(weft_run(ends_in_order, NULL), -ECANCELED);
+        assert_int_equal(prctl(PR_SET_PDEATHSIG, 0), 0);
+}
+
 static int has_big_stack(void *arg)
 {
         char buffer[512 * 1024];
@@ -699,6 +719,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test(a_child_of_fork_has_no_loop),
                 cmocka_unit_test(the_first_sigint_cancels_the_main_task),
                 cmocka_unit_test(the_second_signal_stops_the_loop),
+                cmocka_unit_test(a_parent_that_dies_is_one_signal),
                 cmocka_unit_test(a_task_gets_the_stack_it_asks_for),
                 cmocka_unit_test(a_stack_overflow_names_the_task_and_dies_of_sigsegv),
         };

@@ -32,7 +32,8 @@ struct weft_run_options {
  * Runs fn(arg) as the main task of a new loop in this thread until it is done, then cancels what is left, runs it to
  * its end, and closes the loop, as asyncio.run. Reads WEFT_DEBUG, WEFT_LOG and WEFT_BLACKBOX_DIR.
  *
- * The first SIGINT or SIGTERM cancels the main task; the second stops the loop.
+ * The first SIGINT or SIGTERM cancels the main task; the second stops the loop. That of a parent's death (PR_SET_PDEATHSIG),
+ * which comes once for each of its threads, counts once.
  *
  * Returns the main task's result or error; -EBUSY when a loop runs in this thread already; -EINTR when a second signal
  * stopped it; -ENOMEM; or what libevent or the black box failed with.
