@@ -59,7 +59,7 @@ static uint64_t boxes_look(struct recorder *recorder, bool *ret_urgent, bool *re
         return pending;
 }
 
-static void prune(struct recorder *recorder, bool idle)
+static void prune(struct recorder *recorder)
 {
         const struct recorder_options *o = &recorder->options;
         struct store_limits limits = {.oldest_ns = STORE_NULL, .max_bytes = o->max_size_bytes};
@@ -70,8 +70,8 @@ static void prune(struct recorder *recorder, bool idle)
                 return;
         if (o->max_age_ns != 0 && o->max_age_ns < (uint64_t)recorder->now_real_ns)
                 limits.oldest_ns = recorder->now_real_ns - (int64_t)o->max_age_ns;
-        /* When there is no idle time, at least as much has to go as comes. */
-        if (store_prune(recorder->store, &limits, idle ? N_PRUNE_ROWS : 4 * o->flush_rows, &more) < 0) {
+        /* More has to go than the last flush has brought, which may have been one of every so many. */
+        if (store_prune(recorder->store, &limits, N_PRUNE_ROWS + 4 * (unsigned)recorder->n_tasks, &more) < 0) {
                 char why[256];
 
                 snprintf(why, sizeof(why), "%s", store_error(recorder->store));
@@ -112,7 +112,7 @@ static uint64_t round_do(struct recorder *recorder)
                 if (recorder->boxes == NULL)
                         unwinder_forget();
                 pending = boxes_look(recorder, &urgent, &soon);
-                prune(recorder, !recorder->more && !urgent);
+                prune(recorder);
         }
         stats_publish(recorder, pending);
         if (!recorder->store)

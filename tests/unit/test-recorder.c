@@ -486,6 +486,40 @@ static void what_is_less_than_a_flush_waits_for_more_asleep(void **state)
         fake_box_free(box);
 }
 
+static uint64_t tail_of(const struct fake_box *box)
+{
+        return __atomic_load_n(&box->observer->ring_tail, __ATOMIC_ACQUIRE);
+}
+
+/* However much a flush writes: of what is too old more goes than comes. */
+static void retention_keeps_up(void **state)
+{
+        struct fixture *f = *state;
+        const unsigned n = 12000;
+        struct fake_box *box = fake_box_new(&(struct fake_options){ .directory = f->directory, .locked = true, .n_records = 65536 });
+        uint64_t end = clock_gettime_ns(CLOCK_MONOTONIC) + PATIENCE_NS;
+        int rows = 0, rows_before;
+
+        f->options.flush_ms = 3600000; /* a flush is one of n records, but for the first; and nothing is deleted without one */
+        f->options.flush_rows = n;
+        f->options.max_age_ns = 1;
+        start(f);
+        recorder_attach(f->recorder, box->name);
+        do {
+                uint64_t tail = tail_of(box);
+
+                while (box->loop->ring_head < tail + n)
+                        fake_box_finish(box, box->loop->ring_head + 1);
+                recorder_audit(f->recorder, 0, 0, "wake", "up", "ok");
+                for (rows_before = rows; tail_of(box) == tail; pause_briefly())
+                        if (clock_gettime_ns(CLOCK_MONOTONIC) > end)
+                                fail_msg("there are %d rows, and become no fewer", rows);
+                rows = atoi(ask(f, "SELECT count(*) FROM tasks"));
+        } while (rows >= rows_before);
+        stop(f);
+        fake_box_free(box);
+}
+
 static void identical_contexts_are_stored_once(void **state)
 {
         struct fixture *f = *state;
@@ -708,6 +742,7 @@ int main(void)
                 TEST(slow_steps_are_recorded_with_their_task_and_context),
                 TEST(each_of_several_slow_steps_gets_the_stack_that_was_seen_of_it),
                 TEST(what_is_less_than_a_flush_waits_for_more_asleep),
+                TEST(retention_keeps_up),
                 TEST(identical_contexts_are_stored_once),
                 TEST(totals_of_coroutines_are_recorded_when_the_box_closes),
                 TEST(control_actions_and_runs_without_a_box_are_recorded),
