@@ -35,7 +35,7 @@ struct refused {
 
 struct watch {
         struct watch_options options;
-        int inotify_fd;
+        int inotify_fd, wd;
         struct event *event;
         struct box **boxes;
         size_t n_boxes, n_allocated;
@@ -270,6 +270,8 @@ static bool read_events(struct watch *watch)
 
                 if ((event->mask & IN_Q_OVERFLOW) != 0)
                         (void)watch_scan(watch); /* what it cannot open it has reported */
+                else if (event->wd != watch->wd)
+                        ; /* of the directory before: it tells of its end when the last box of it is closed */
                 else if ((event->mask & (IN_DELETE_SELF | IN_MOVE_SELF)) != 0)
                         message_error("%s: the runtime directory was taken away; new black boxes will not be seen",
                                       watch->options.directory);
@@ -296,10 +298,15 @@ static void watch_cb(evutil_socket_t fd, short what, void *arg)
 /* Of a directory that is watched already it changes nothing. */
 static int watch_directory(struct watch *watch)
 {
-        int r = inotify_add_watch(watch->inotify_fd, watch->options.directory,
-                                  IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
+        int wd = inotify_add_watch(watch->inotify_fd, watch->options.directory,
+                                   IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR);
 
-        return r < 0 ? -errno : 0;
+        if (wd < 0)
+                return -errno;
+        if (watch->wd > 0 && watch->wd != wd)
+                (void)inotify_rm_watch(watch->inotify_fd, watch->wd); /* it may have gone with its directory */
+        watch->wd = wd;
+        return 0;
 }
 
 int watch_renew(struct watch *watch)

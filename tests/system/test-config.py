@@ -111,6 +111,17 @@ def renewed(weftd, n):
     check_equal(weftd.count_log(GONE), n, "how often it was told")
 
 
+def holds_deleted(weftd):
+    directory = f"/proc/{weftd.process.pid}/fd"
+    for fd in os.listdir(directory):
+        try:
+            if os.readlink(os.path.join(directory, fd)).endswith(".blackbox (deleted)"):
+                return True
+        except FileNotFoundError:
+            pass  # it was closed meanwhile
+    return False
+
+
 @test("a control socket that was taken away, alone or with its directory, is missed in the log and made anew at SIGHUP")
 def socket_taken_away():
     with Weftd(NAPS) as weftd:
@@ -131,6 +142,9 @@ def socket_taken_away():
         other = weftd.running("naps", but=pid)
         wait_until(lambda: weftd.value("SELECT count(*) FROM tasks JOIN runs USING (run_id) WHERE pid = ?", other) > 0, "a later worker is recorded")
         check(weftd.value("SELECT count(*) FROM tasks JOIN runs USING (run_id) WHERE pid = ?", pid) > 0, "and so was the first")
+        wait_until(lambda: not holds_deleted(weftd), "weftd lets go of the first one's black box, and so of the old directory")
+        weftd.stop()
+        check(not weftd.log_has("will not be seen"), f"what is told of a directory that was made anew:\n{read(weftd.log)}")
         weftd.check_history()
 
 
