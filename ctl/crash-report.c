@@ -206,7 +206,7 @@ static int put_tasks(struct history *history, FILE *out, int64_t run_id, int64_t
         int64_t n_groups = 0, n_hidden = 0;
         int r = query_run(history, TASKS_SQL, run_id);
 
-        while (r == CTL_DONE && (r = history_next(history, &row)) == CTL_DONE && row && !ferror(out)) {
+        while (r == CTL_DONE && (r = history_next(history, &row)) == CTL_DONE && row && !output_failed() && !ferror(out)) {
                 for (size_t i = 0; i < T_COLUMNS; i++)
                         v[i] = history_value(history, i);
                 if (n_hidden > 0 || (n_groups_max > 0 && n_groups == n_groups_max && !group_is(&group, v))) {

@@ -187,4 +187,24 @@ def exits():
         check_equal((death["signal"], len(tasks)), (None, N_TASKS), "what is known")
 
 
+@test("who reads a long report and has enough ends it without a word")
+def reader_has_gone():
+    needs_its_own_signals()
+    with Directory() as directory:
+        crash = Crash(directory, "null", 128 + signal.SIGSEGV)
+        with sqlite3.connect(crash.database) as database:
+            for table in ("t_tasks", "t_crashed"):  # ten times as many: more than a buffer and a pipe hold
+                columns = ", ".join(row[1] for row in database.execute(f"PRAGMA table_info({table})"))
+                database.execute(f"INSERT INTO {table} SELECT {columns.replace('key', 'key + n * 1000000', 1)} FROM {table}, "
+                                 "(WITH RECURSIVE n(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 9) SELECT n FROM n)")
+        database.close()
+        for options in ([], ["--json"]):
+            process = subprocess.Popen([program("weftctl"), "history", "crash", "-n", "0", "--db", crash.database, *options], stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE)
+            process.stdout.read(10)
+            process.stdout.close()
+            check_equal((process.wait(DEADLINE), process.stderr.read()), (1, b""), f"exit status and stderr of history crash {options}")
+            process.stderr.close()
+
+
 run()
