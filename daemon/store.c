@@ -10,6 +10,8 @@
 #include "store-internal.h"
 #include "store-schema.h"
 
+#include "message.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -269,6 +271,8 @@ static int schema_migrate(struct store *store, int64_t version)
         char sql[64];
         int r = store_exec(store, "BEGIN IMMEDIATE");
 
+        message_notice("%s: of version %lld: it is brought up to version %d first, which takes a while where it is large", store->path,
+                       (long long)version, SCHEMA_VERSION);
         if (r >= 0)
                 r = views_drop(store);
         for (int64_t v = version; r >= 0 && v < SCHEMA_VERSION; v++)

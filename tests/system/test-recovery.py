@@ -4,6 +4,7 @@
 
 import os
 import signal
+import sqlite3
 import struct
 import time
 
@@ -145,6 +146,31 @@ def recycled_pid():
         finally:
             bystander.kill()
             bystander.wait()
+
+
+@test("a history of an older version is brought up to date, and the log says so before")
+def older_history():
+    with Weftd(NAPS) as weftd:
+        wait_until(lambda: weftd.value("SELECT count(*) FROM tasks") > 0, "there is a history")
+        weftd.stop()
+        check(not weftd.log_has("brought up"), "of one that is as it should be nothing is said")
+        with sqlite3.connect(weftd.database) as database:  # version 3: a row for each variable
+            database.executescript("CREATE TEMP TABLE v AS SELECT c.context_id, s.position, s.var, s.type, v0 AS value, 0 AS hash"
+                                   " FROM t_contexts AS c JOIN t_shapes AS s USING (shape) WHERE s.position = 0;"
+                                   "DROP TABLE t_contexts; DROP TABLE t_shapes; DROP TABLE t_values;"
+                                   "CREATE TABLE t_values (context_id INTEGER, position INTEGER, var TEXT, type TEXT, value TEXT, hash INTEGER,"
+                                   " PRIMARY KEY (context_id, position)) WITHOUT ROWID;"
+                                   "INSERT INTO t_values SELECT * FROM v; PRAGMA user_version = 3")
+            before = database.execute("SELECT * FROM t_values").fetchall()
+        database.close()
+        check(before, "there are contexts")
+        weftd.start()
+        said = read(weftd.log).splitlines()
+        notices = [n for n, line in enumerate(said) if "history.db: of version 3: it is brought up to version 4" in line]
+        check(len(notices) == 1 and "runs: 1 workload" in " ".join(said[notices[0]:]), f"what the log says: {said}")
+        check_equal(weftd.query("SELECT context_id, var, type, value FROM context_vars WHERE context_id <= ?", before[-1][0]),
+                    [(row[0], row[2], row[3], row[4]) for row in before], "the contexts")
+        weftd.check_history()
 
 
 run()
