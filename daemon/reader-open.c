@@ -328,16 +328,26 @@ static bool crash_name(const struct reader *reader, char name[NAME_MAX + 1])
         return true;
 }
 
+/* Whether the path leads to the box: the pid may have come round, and a file of that name be another worker's by now. */
+static int leads_to_box(const struct reader *reader, int directory, const char *path)
+{
+        struct stat st;
+
+        if (fstatat(directory, path, &st, reader->target ? 0 : AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        return st.st_dev == reader->device && st.st_ino == reader->inode ? 0 : -ESTALE;
+}
+
 int reader_remove(struct reader *reader)
 {
         char name[NAME_MAX + 1];
-        struct stat st;
+        int r = leads_to_box(reader, reader->directory, reader->name);
 
-        /* The pid may have come round: a file of that name may by now be another worker's. */
-        if (fstatat(reader->directory, reader->name, &st, reader->target ? 0 : AT_SYMLINK_NOFOLLOW) < 0)
-                return errno == ENOENT ? 0 : -errno;
-        if (st.st_dev != reader->device || st.st_ino != reader->inode)
-                return -ESTALE;
+        /* Where the link has gone, with its directory perhaps, what it led to still takes up memory. */
+        if (r == -ENOENT && reader->target && leads_to_box(reader, AT_FDCWD, reader->target) == 0)
+                return unlink(reader->target) < 0 && errno != ENOENT ? -errno : 0;
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
         if (reader->target && unlink(reader->target) < 0 && errno != ENOENT)
                 return -errno;
         if (unlinkat(reader->directory, reader->name, 0) < 0 && errno != ENOENT)

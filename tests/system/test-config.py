@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Bad configuration, bad directories, bad databases: a clear error, and nothing else is harmed."""
 
+import glob
 import os
 import shutil
 import signal
@@ -111,11 +112,11 @@ def renewed(weftd, n):
     check_equal(weftd.count_log(GONE), n, "how often it was told")
 
 
-def holds_deleted(weftd):
+def holds_box(weftd, box):
     directory = f"/proc/{weftd.process.pid}/fd"
     for fd in os.listdir(directory):
         try:
-            if os.readlink(os.path.join(directory, fd)).endswith(".blackbox (deleted)"):
+            if os.readlink(os.path.join(directory, fd)).removesuffix(" (deleted)") == box:
                 return True
         except FileNotFoundError:
             pass  # it was closed meanwhile
@@ -133,6 +134,7 @@ def socket_taken_away():
         check(status > 0 and "another weftd" in said, f"the directory is not held any more: {said}")
         check(weftd.answers(), "the first goes on")
 
+        box = os.path.realpath(glob.glob(os.path.join(weftd.runtime, "naps.*.blackbox"))[0])  # in /dev/shm, where the directory is on a disk
         shutil.rmtree(weftd.runtime)
         renewed(weftd, 2)
         check_equal(weftd.running("naps"), pid, "the worker, of which there is no file any more")
@@ -142,8 +144,10 @@ def socket_taken_away():
         other = weftd.running("naps", but=pid)
         wait_until(lambda: weftd.value("SELECT count(*) FROM tasks JOIN runs USING (run_id) WHERE pid = ?", other) > 0, "a later worker is recorded")
         check(weftd.value("SELECT count(*) FROM tasks JOIN runs USING (run_id) WHERE pid = ?", pid) > 0, "and so was the first")
-        wait_until(lambda: not holds_deleted(weftd), "weftd lets go of the first one's black box, and so of the old directory")
+        wait_until(lambda: weftd.value("SELECT how FROM runs WHERE pid = ?", pid) == "exited", "the first one has ended")
+        wait_until(lambda: not holds_box(weftd, box), "weftd lets go of the first one's black box, and so of the old directory")
         weftd.stop()
+        check(not os.path.exists(box), f"{box}, whose link was taken away, is still there")
         check(not weftd.log_has("will not be seen"), f"what is told of a directory that was made anew:\n{read(weftd.log)}")
         weftd.check_history()
 
