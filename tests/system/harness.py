@@ -6,7 +6,9 @@ everything polls for what must come true, up to a deadline. A test fails when it
 any process that it has started.
 """
 
+import contextlib
 import ctypes
+import glob
 import json
 import os
 import resource
@@ -262,6 +264,11 @@ class Weftd:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        for box in glob.glob(os.path.join(self.runtime, "*.blackbox")):
+            target = os.path.realpath(box)
+            if target.startswith("/dev/shm/weft-"):  # where it would take up memory until the next boot
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(target)
         if self.own:
             shutil.rmtree(self.directory, ignore_errors=True)
 

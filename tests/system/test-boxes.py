@@ -21,6 +21,11 @@ def still_good(weftd):
     weftd.check_history()
 
 
+def bystander(directory):
+    """A file that is nobody's black box, beside the directory, which a link there leads to."""
+    return os.path.join(os.path.dirname(directory), "bystander")
+
+
 def garbage_files(directory):
     """Files that are named like black boxes and are none. The names in the order of what is wrong with them."""
     chance = random.Random(1)
@@ -33,7 +38,9 @@ def garbage_files(directory):
                           ("zeros", bytes(1 << 20))):
         with open(os.path.join(directory, f"{name}.1.1.blackbox"), "wb") as file:
             file.write(content)
-    os.symlink("/etc/passwd", os.path.join(directory, "link.1.1.blackbox"))
+    with open(bystander(directory), "w"):
+        pass
+    os.symlink(bystander(directory), os.path.join(directory, "link.1.1.blackbox"))
     os.symlink("/nonexistent", os.path.join(directory, "dangling.1.1.blackbox"))
     os.mkdir(os.path.join(directory, "directory.1.1.blackbox"))
     os.mkfifo(os.path.join(directory, "pipe.1.1.blackbox"))
@@ -42,13 +49,15 @@ def garbage_files(directory):
 
 @test("files that are no black boxes, there before the start: weftd says so of each and runs")
 def garbage_before():
-    weftd = Weftd(NAPS)
-    os.makedirs(weftd.runtime)
-    names = garbage_files(weftd.runtime)
-    with weftd:
-        still_good(weftd)
-        for name in names:
-            weftd.wait_log(f"{name}.1.1.blackbox")
+    with tempfile.TemporaryDirectory(prefix="weft-", dir="/tmp") as directory:
+        weftd = Weftd(NAPS, directory)
+        os.makedirs(weftd.runtime)
+        names = garbage_files(weftd.runtime)
+        with weftd:
+            still_good(weftd)
+            for name in names:
+                weftd.wait_log(f"{name}.1.1.blackbox")
+        check(os.path.exists(bystander(weftd.runtime)), "what a link led to that is no black box is gone, by weftd or by the harness")
 
 
 @test("files that are no black boxes, put there while weftd runs: likewise")
