@@ -16,7 +16,7 @@ bool blocked_step(struct reader *reader, const struct bb_loop *loop, uint64_t no
 {
         struct blocked_step step = {.slot = {.since_ns = loop->callback_ns}};
 
-        if ((loop->current == 0 && loop->callback_ns == 0) || loop->state == BB_LOOP_CLOSED)
+        if ((loop->current == 0 && loop->callback_ns == 0) || loop->state == BB_LOOP_CLOSED || loop->state == BB_LOOP_CRASHING)
                 return false;
         if (loop->current != 0) {
                 step.index = loop->current - 1;

@@ -41,7 +41,7 @@ enum store_statement {
 
 /* Contents and shapes of contexts that were stored in this epoch: hash → id, direct-mapped. */
 #define STORE_N_KNOWN (1U << 16)
-#define STORE_N_SHAPES (1U << 10)
+#define STORE_N_SHAPES (1U << 13)
 
 struct store_known {
         uint64_t hash;

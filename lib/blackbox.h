@@ -83,9 +83,10 @@ struct bb_header {
 
 enum bb_loop_state {
         BB_LOOP_NEW = 0,
-        BB_LOOP_RUNNING = 1, /* running tasks and callbacks */
-        BB_LOOP_POLLING = 2, /* waiting for events */
-        BB_LOOP_CLOSED = 3,  /* ended in order */
+        BB_LOOP_RUNNING = 1,  /* running tasks and callbacks */
+        BB_LOOP_POLLING = 2,  /* waiting for events */
+        BB_LOOP_CLOSED = 3,   /* ended in order */
+        BB_LOOP_CRASHING = 4, /* in the handler of a deadly signal, or behind it, until the next poll, if one comes */
 };
 
 struct bb_loop {

@@ -288,6 +288,8 @@ static void dump_all(const siginfo_t *info, const ucontext_t *machine)
         }
         if (dumped_ns == 0 || now_ns - dumped_ns >= AGAIN_NS) {
                 dumped_ns = now_ns;
+                if (weft__loop != NULL && weft__loop->box != NULL)
+                        BB_STORE(weft__loop->box->loop->state, BB_LOOP_CRASHING); /* what takes long now is not the step */
                 for (const struct weft_loop *loop = loops_first(); loop != NULL; loop = loop->next_loop)
                         if (loop->box != NULL && loop->box->crash_path != NULL && loop->box->header->pid == (int32_t)getpid())
                                 dump_loop(loop, now_ns, info, machine);

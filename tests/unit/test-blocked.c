@@ -197,6 +197,10 @@ static void the_step_in_flight_is_the_current_slots(void **state)
         slot->state = BB_TASK_WAITING;
         assert_false(in_flight(f, now_ns, &step));
         slot->state = BB_TASK_RUNNING;
+        f->box->loop->state = BB_LOOP_CRASHING; /* it does not block: it writes down how it ended */
+        assert_false(in_flight(f, now_ns, &step));
+        f->box->loop->state = BB_LOOP_RUNNING;
+        assert_true(in_flight(f, now_ns, &step));
         f->box->loop->current = 0;
         assert_false(in_flight(f, now_ns, &step));
 }
