@@ -162,9 +162,12 @@ static int holds_mutex(void *arg)
 static int waits_for_first(void *arg)
 {
         struct weft_task *tasks[2] = {weft_spawn(sleeps, NULL), weft_spawn(sleeps, NULL)};
+        int result = weft_wait(tasks, 2, WEFT_FIRST_COMPLETED, 0);
 
         (void)arg;
-        return weft_wait(tasks, 2, WEFT_FIRST_COMPLETED, 0);
+        weft_task_unref(tasks[0]);
+        weft_task_unref(tasks[1]);
+        return result;
 }
 
 static int tree(void)
