@@ -6,11 +6,14 @@ everything polls for what must come true, up to a deadline. A test fails when it
 any process that it has started.
 """
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import glob
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -24,7 +27,8 @@ import traceback
 
 BUILD = os.environ.get("builddir", os.getcwd())
 SOURCE = os.environ.get("srcdir", os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-SANITIZED = bool(os.environ.get("WEFT_TEST_SANITIZERS"))
+WRAPPER = os.environ.get("WEFT_TEST_WRAPPER", "")  # what weftctl and the workers are run by: Valgrind
+SANITIZED = bool(os.environ.get("WEFT_TEST_SANITIZERS") or WRAPPER)
 # Limits on time are limits for code as it ships; instrumented code gets more.
 SCALE = 10 if SANITIZED else 1
 DEADLINE = 20 * (3 if SANITIZED else 1)
@@ -40,7 +44,30 @@ class Failure(AssertionError):
     pass
 
 
+@functools.cache
+def wrappers():
+    directory = tempfile.mkdtemp(prefix="weft-wrappers-", dir="/tmp")
+    atexit.register(shutil.rmtree, directory)
+    os.chmod(directory, 0o755)  # (not all that is started is ours)
+    return directory
+
+
+@functools.cache
+def wrapped(name):
+    """A script that runs a program by the wrapper: the program itself, which is in .libs where libtool has put a script in its place."""
+    path = os.path.join(wrappers(), os.path.basename(name))
+    real = os.path.join(BUILD, os.path.dirname(name), ".libs", os.path.basename(name))
+    real = real if os.path.exists(real) else os.path.join(BUILD, name)
+    with open(path, "w") as file:
+        file.write(f'#!/bin/sh\nLD_LIBRARY_PATH={BUILD}/.libs exec {WRAPPER} {real} "$@"\n')
+    os.chmod(path, 0o755)
+    return path
+
+
 def program(name):
+    """What is built; weftctl and programs that are workloads by the wrapper, if there is one."""
+    if WRAPPER and (name == "weftctl" or name.startswith(("weft-", "tests/system/"))):
+        return wrapped(name)
     return os.path.join(BUILD, name)
 
 
@@ -280,7 +307,7 @@ def workload(name, *command, **options):
     return f"workload {name} {{\n        command = {{ {words} }}\n{lines}}}\n"
 
 
-NAPS = workload("naps", program("weft-naps"), "--nap", "0.2")
+NAPS = workload("naps", program("weft-naps"), "--nap", 1 if WRAPPER else 0.2)
 
 
 def clean_dead(pids):
@@ -332,19 +359,21 @@ def many_descriptors():
 
 
 class Reports:
-    """What sanitizers have to say of whatever is started goes into files, since who would look at a worker's stderr?"""
+    """What sanitizers and Valgrind have to say of whatever is started goes into files, since who would look at a worker's stderr?"""
 
     def __init__(self):
         self.directory = tempfile.mkdtemp(prefix="weft-reports-", dir="/tmp")
         os.chmod(self.directory, 0o1777)  # (not all that is started is ours)
         for name in ("ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS"):
             os.environ[name] = ":".join([*filter(None, [os.environ.get(name)]), f"log_path={self.directory}/report"])
+        os.environ["VALGRIND_OPTS"] = f"--log-file={self.directory}/report.%p"
 
     def take(self):
         text = ""
         for name in sorted(os.listdir(self.directory)):
             path = os.path.join(self.directory, name)
-            text += read(path)
+            # (of system calls that it has not, Valgrind says so)
+            text += "".join(line for line in open(path, errors="replace") if not re.match(r"--\d+-- ", line))
             os.unlink(path)
         return text
 

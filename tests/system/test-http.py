@@ -283,6 +283,8 @@ def ten_thousand():
 
 @test("out of descriptors it makes room at the cost of who is idle, and serves")
 def out_of_descriptors():
+    if WRAPPER:
+        raise Skip("of thirty descriptors Valgrind wants twelve for itself")
     config = workload("http", "/bin/sh", "-c", f"ulimit -n 30; exec {program('weft-http-demo')} --listen 127.0.0.1:0")
     with Weftd(config) as weftd:
         idle = [connect(weftd) for _ in range(30)]

@@ -257,6 +257,8 @@ def output():
             check_equal(process.wait(DEADLINE), 1, "exit status after the reader has gone")
             check_equal(process.stderr.read(), b"", "stderr after the reader has gone")
             process.stderr.close()
+        if WRAPPER:
+            raise Skip("whether standard output is closed: Valgrind opens it")
         result = subprocess.run(f"exec '{program('weftctl')}' -s '{path}' tasks list >&-", shell=True, stderr=subprocess.PIPE, text=True, timeout=DEADLINE)
         check_equal(result.returncode, 1, f"exit status where standard output is closed: {result.stderr!r}")
 
