@@ -117,7 +117,7 @@ static void read_directory(struct crash *crash)
 static struct crash crash_of(void (*before)(void), void (*die)(void))
 {
         struct crash crash = {0};
-        pid_t pid = fork();
+        pid_t pid = fork_without_leak_check();
 
         assert_true(pid >= 0);
         if (pid == 0)
