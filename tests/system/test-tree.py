@@ -136,7 +136,7 @@ def threads():
         for command in (["tasks", "show", "threads/2"], ["tasks", "stack", "threads/2"], ["tasks", "tree"]):
             weftd.stop() # the next one has not looked any name up yet
             weftd.start()
-            first = wait_until(lambda: (lambda text: "waiting" in text and "thread" in text and text)(weftd.weftctl(*command, status=None).stdout),
+            first = wait_until(lambda: (lambda text: re.search(r"(?<!\w)thread \S", text) and text)(weftd.weftctl(*command, status=None).stdout),
                                f"weftctl {command} finds a task that waits")
             check("thread stands_still()" in first, f"weftctl {command} says:\n{first}")
         settled(weftd, "threads", n + 1)
