@@ -49,6 +49,15 @@ static inline __attribute__((unused)) bool can_read_processes(void)
         return process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1 || errno != ENOSYS;
 }
 
+static inline __attribute__((unused)) bool in_valgrind(void)
+{
+#if defined(RUNNING_ON_VALGRIND)
+        return RUNNING_ON_VALGRIND;
+#else
+        return false;
+#endif
+}
+
 /* This program's path, to execute it again. Under Valgrind /proc/self/exe reads as the program, but executed it is
  * Valgrind. */
 static inline __attribute__((unused)) const char *own_path(void)

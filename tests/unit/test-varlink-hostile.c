@@ -2,6 +2,7 @@
 
 /* The Varlink server: clients that mean no good, or are too many. Limits are made small. */
 
+#include "emulated.h"
 #include "varlink-test.h"
 
 #include <sys/resource.h>
@@ -211,6 +212,8 @@ static void running_out_of_descriptors_refuses_a_client_and_no_more(void **state
         int listener = listen_anywhere(&address, &size), highest;
         struct client first = {.fixture = fixture}, second = {.fixture = fixture};
 
+        if (in_valgrind())
+                skip(); /* it accepts the connection, and then closes it since there are too many */
         assert_int_equal(varlink_server_listen(fixture->server, listener), 0);
         first.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         second.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
