@@ -321,7 +321,7 @@ int reader_heap(struct reader *reader, uint32_t ref, uint64_t skip, void *destin
         }
 
         at = reader_at(reader, reader->header.heap_offset + from);
-        if (bytes % 8 == 0 && skip % 8 == 0)
+        if (bytes % 8 == 0 && skip % 8 == 0 && (uintptr_t)destination % 8 == 0)
                 return guard_load(destination, at, bytes);
         return guard_load_bytes(destination, at, bytes);
 }

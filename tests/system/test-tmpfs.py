@@ -53,8 +53,8 @@ def full_ring():
     directory = tempfile.mkdtemp(prefix="weft-", dir="/tmp")
     try:
         count = os.path.join(directory, "count")
-        # After the end, bb_loop.ring_dropped of the box.
-        script = ('timeout --preserve-status -s TERM 2 "$0" 100000 "$1" || exit; '
+        # After the end, bb_loop.ring_dropped of the box. (--foreground: else the signal goes to burst, and then to its group, and is two.)
+        script = ('timeout --foreground --preserve-status -s TERM 2 "$0" 100000 "$1" || exit; '
                   f'od -An -t u8 -j {box_offset("ring_dropped")} -N 8 "$WEFT_BLACKBOX_DIR"/*.blackbox')
         result = in_tmpfs("4m", ["sh", "-c", script, program("tests/system/burst"), count])
         check_equal(result.returncode, 0, f"exit status of burst, which says {result.stderr!r}")

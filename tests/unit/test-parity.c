@@ -117,12 +117,29 @@ static void executing_handle_took_seconds(void **state)
         assert_logged_seconds(expected, 0.002);
 }
 
+/* The first line of an iteration of two steps, or three; a step that a busy machine makes long can be one of its own. */
+static const char *long_iteration(double *ret_seconds)
+{
+        static const char begin[] = "20 Iteration took 0.01";
+
+        for (const char *at = logged.text; (at = strstr(at, begin)) != NULL; at++) {
+                unsigned n_steps = 0;
+                int end = 0;
+
+                if (sscanf(at, "20 Iteration took %lf seconds: %u steps\n%n", ret_seconds, &n_steps, &end) == 2 && end > 0 && n_steps >= 2 &&
+                    n_steps <= 3)
+                        return at;
+        }
+        return NULL;
+}
+
 static int steps_twice(void *arg)
 {
         uint64_t give_up_ns = weft_time() + WEFT_SECONDS(20);
+        double seconds;
 
         /* The first step ends just before a poll is due, the second is under the threshold, but not both together. */
-        while (strstr(logged.text, "20 Iteration took ") == NULL && weft_time() < give_up_ns) {
+        while (long_iteration(&seconds) == NULL && weft_time() < give_up_ns) {
                 spin(*(const uint64_t *)arg);
                 CHECK(weft_yield() == 0);
         }
@@ -143,18 +160,12 @@ static int makes_long_iterations(void *arg)
 
 static void iteration_took_seconds(void **state)
 {
-        unsigned n_steps = 0;
         double seconds = 0;
-        const char *at;
-        int end = 0;
 
         (void)state;
         run_logged(makes_long_iterations, NULL, WEFT_OFF); /* no message of debug mode */
-        at = strstr(logged.text, "20 Iteration took 0.01");
-        assert_non_null(at);
-        assert_int_equal(sscanf(at, "20 Iteration took %lf seconds: %u steps\n%n", &seconds, &n_steps, &end), 2);
-        assert_true(end > 0 && seconds >= 0.010);
-        assert_in_range(n_steps, 2, 3);
+        assert_non_null(long_iteration(&seconds));
+        assert_true(seconds >= 0.010);
 }
 
 static void without_debug_mode_nothing_slow_is_told(void **state)
