@@ -294,17 +294,23 @@ static void events_and_slow_steps_are_one_view_in_the_order_of_time(void **state
         assert_string_equal(ask(f->path, "SELECT stack || detail || wakes_delayed || worst_lag_ms FROM slow_steps"), "poll#0 poll41000.0");
 }
 
-static void a_damaged_database_is_refused_and_left_alone(void **state)
+/* A closed database of many pages. */
+static void make_full(struct fixture *f)
 {
-        struct fixture *f = *state;
-        struct stat st;
-
         open_store(f);
         begin(f, T0);
         for (uint64_t i = 1; i < 5000; i++)
                 add_task(f, i, T0 + (int64_t)i, 0);
         assert_int_equal(store_commit(f->store), 0);
         f->store = store_close(f->store);
+}
+
+static void a_damaged_database_is_refused_and_left_alone(void **state)
+{
+        struct fixture *f = *state;
+        struct stat st;
+
+        make_full(f);
         assert_int_equal(stat(f->path, &st), 0);
         assert_true(st.st_size > 3 * 4096);
         assert_int_equal(truncate(f->path, 4096), 0);
@@ -320,12 +326,7 @@ static void a_garbled_database_is_refused_with_the_same_advice(void **state)
         char garbage[8 * 4096];
         int fd;
 
-        open_store(f);
-        begin(f, T0);
-        for (uint64_t i = 1; i < 5000; i++)
-                add_task(f, i, T0 + (int64_t)i, 0);
-        assert_int_equal(store_commit(f->store), 0);
-        f->store = store_close(f->store);
+        make_full(f);
         fd = open(f->path, O_RDWR);
         memset(garbage, 0x5a, sizeof(garbage));
         assert_int_equal(pwrite(fd, garbage, sizeof(garbage), 4096), sizeof(garbage));
