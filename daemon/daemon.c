@@ -299,6 +299,7 @@ static int daemon_end(struct daemon *daemon)
         for (int i = 0; i < DAEMON_N_SIGNALS; i++)
                 free_event(daemon->signals[i]);
         free_event(daemon->tick);
+        single_free(daemon->single);
         closed_free(daemon->closed);
         if (daemon->base != NULL)
                 event_base_free(daemon->base);
@@ -307,7 +308,6 @@ static int daemon_end(struct daemon *daemon)
         if (daemon->history_lock_fd >= 0)
                 close(daemon->history_lock_fd);
         config_free(daemon->config);
-        single_free(daemon->single);
         free(daemon->runtime_directory);
         free(daemon->state_directory);
         free(daemon->database);

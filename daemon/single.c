@@ -21,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -186,7 +185,7 @@ static void pass_on(struct single *single, int number)
         got_ns = single->got_ns[number];
         single->got_ns[number] = 0;
         if (got_ns == 0 || clock_gettime_ns(CLOCK_MONOTONIC) - got_ns > GROUP_NS)
-                (void)pidfd_send_signal(worker->pidfd, number, NULL, 0); /* one that has just ended needs it no more */
+                (void)kill(worker->pid, number); /* it is not reaped, so its pid cannot be another's */
 }
 
 static void heard_cb(evutil_socket_t fd, short what, void *arg)

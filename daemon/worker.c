@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -224,7 +223,7 @@ void worker_signal(struct worker *worker, int number)
         /* The process is not reaped, so neither its pid nor its group can be another's. */
         if (number == SIGKILL)
                 (void)kill(-worker->pid, SIGKILL); /* what it has started, too; none there is fine */
-        if (pidfd_send_signal(worker->pidfd, number, NULL, 0) < 0 && errno != ESRCH)
+        if (kill(worker->pid, number) < 0)
                 message_error("workload '%s': cannot send signal %d to pid %d: %s", worker->name, number,
                               (int)worker->pid, strerror(errno));
 }
@@ -329,6 +328,17 @@ static void worker_say(const struct worker *worker, bool asked, const struct wor
                 worker->instance, (int)pid, worker->last_exit, plan);
 }
 
+static void worker_reap(struct worker *worker)
+{
+        siginfo_t info;
+
+        while (waitid(P_PIDFD, (id_t)worker->pidfd, &info, WEXITED) < 0 && errno == EINTR)
+                ;
+        close(worker->pidfd);
+        worker->pidfd = -1;
+        worker->pid = 0;
+}
+
 static void worker_exit_cb(evutil_socket_t fd, short what, void *arg)
 {
         struct worker *worker = arg;
@@ -341,7 +351,8 @@ static void worker_exit_cb(evutil_socket_t fd, short what, void *arg)
 
         (void)fd;
         (void)what;
-        if (waitid(P_PIDFD, (id_t)worker->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0) {
+        /* It is reaped only when nobody will send it a signal any more: until then its pid is nobody else's. */
+        if (waitid(P_PIDFD, (id_t)worker->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0) {
                 (void)event_add(worker->exit_event, NULL); /* not yet; it was added before, so this needs no memory */
                 return;
         }
@@ -352,9 +363,7 @@ static void worker_exit_cb(evutil_socket_t fd, short what, void *arg)
         (void)event_del(worker->timer);
         event_free(worker->exit_event);
         worker->exit_event = NULL;
-        close(worker->pidfd);
-        worker->pidfd = -1;
-        worker->pid = 0;
+        worker_reap(worker);
         bool at_once = worker_next(worker, &end, lived_ns);
 
         worker_say(worker, asked, &end, pid);
@@ -390,12 +399,8 @@ struct worker *worker_free(struct worker *worker)
         if (worker == NULL)
                 return NULL;
         if (worker->pid > 0) {
-                siginfo_t info;
-
                 worker_signal(worker, SIGKILL);
-                while (waitid(P_PIDFD, (id_t)worker->pidfd, &info, WEXITED) < 0 && errno == EINTR)
-                        ;
-                close(worker->pidfd);
+                worker_reap(worker);
         }
         if (worker->exit_event != NULL)
                 event_free(worker->exit_event);

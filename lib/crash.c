@@ -27,6 +27,16 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#if defined(__has_include)
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#endif
+#endif
+#if !defined(VALGRIND_DISABLE_ERROR_REPORTING)
+#define VALGRIND_DISABLE_ERROR_REPORTING
+#define VALGRIND_ENABLE_ERROR_REPORTING
+#endif
+
 #define ALTERNATE_BYTES 65536U
 #define AGAIN_NS UINT64_C(10000000000) /* a program that survives may leave another file after so long */
 #define PATIENCE_NS UINT64_C(2000000000)
@@ -327,8 +337,11 @@ static void crash_cb(int number, siginfo_t *info, void *machine)
                 return;
         if (number == SIGSEGV && info->si_code > 0 && loop != NULL && loop->current != NULL && stack_pool_is_guard(loop->stacks, info->si_addr))
                 overflow_tell(loop->current);
-        if (wanted)
+        if (wanted) {
+                VALGRIND_DISABLE_ERROR_REPORTING; /* stacks are copied as they are, with what was never written */
                 dump_all(info, machine);
+                VALGRIND_ENABLE_ERROR_REPORTING;
+        }
         errno = saved_errno;
         chain(number, info, machine);
 }

@@ -32,10 +32,13 @@
 
 static int send_signal(const struct weft_process *process, int number)
 {
-        int result = process->pidfd >= 0 ? (int)syscall(SYS_pidfd_send_signal, process->pidfd, number, NULL, 0)
-                                         : kill(process->pid, number);
-
-        return result < 0 ? -errno : 0;
+        if (process->pidfd >= 0) {
+                if (syscall(SYS_pidfd_send_signal, process->pidfd, number, NULL, 0) == 0)
+                        return 0;
+                if (errno != ENOSYS) /* Valgrind has pidfds, but not this */
+                        return -errno;
+        }
+        return kill(process->pid, number) < 0 ? -errno : 0;
 }
 
 void process_unref(struct weft_process *process)
