@@ -27,8 +27,10 @@ import traceback
 
 BUILD = os.environ.get("builddir", os.getcwd())
 SOURCE = os.environ.get("srcdir", os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-WRAPPER = os.environ.get("WEFT_TEST_WRAPPER", "")  # what weftctl and the workers are run by: Valgrind
+WRAPPER = os.environ.get("WEFT_TEST_WRAPPER", "")  # what weftd, weftctl and the workers are run by: Valgrind
 SANITIZED = bool(os.environ.get("WEFT_TEST_SANITIZERS") or WRAPPER)
+# weftctl run has a weftd of its own, which is looked into, too; not what that starts, unless it is wrapped itself.
+WRAPPED_CHILDREN = "--trace-children=yes --trace-children-skip=/usr/*,/bin/*,*/python*,*/crasher,*/weft-wrappers-*"
 # Limits on time are limits for code as it ships; instrumented code gets more.
 SCALE = 10 if SANITIZED else 1
 DEADLINE = 20 * (3 if SANITIZED else 1)
@@ -59,16 +61,22 @@ def wrapped(name):
     real = os.path.join(BUILD, os.path.dirname(name), ".libs", os.path.basename(name))
     real = real if os.path.exists(real) else os.path.join(BUILD, name)
     with open(path, "w") as file:
-        file.write(f'#!/bin/sh\nLD_LIBRARY_PATH={BUILD}/.libs exec {WRAPPER} {real} "$@"\n')
+        options = WRAPPED_CHILDREN if name == "weftctl" else ""
+        file.write(f'#!/bin/sh\nLD_LIBRARY_PATH={BUILD}/.libs exec {WRAPPER} {options} {real} "$@"\n')
     os.chmod(path, 0o755)
     return path
 
 
-def program(name):
-    """What is built; weftctl and programs that are workloads by the wrapper, if there is one."""
-    if WRAPPER and (name == "weftctl" or name.startswith(("weft-", "tests/system/"))):
-        return wrapped(name)
+def plain(name):
+    """What is built, itself: for a worker whose limits, system calls or death are the point, which a wrapper would make its own."""
     return os.path.join(BUILD, name)
+
+
+def program(name):
+    """What is built; weftd, weftctl and programs that are workloads by the wrapper, if there is one."""
+    if WRAPPER and (name in ("weftctl", "weftd") or name.startswith(("weft-", "docs/examples/", "tests/system/"))):
+        return wrapped(name)
+    return plain(name)
 
 
 def check(condition, message):

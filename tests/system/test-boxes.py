@@ -72,7 +72,7 @@ def garbage_meanwhile():
 
 @test("a black box cut to nothing while it is mapped costs its worker at most")
 def cut_short():
-    with Weftd(NAPS + workload("other", program("weft-naps"), "--nap", "0.2")) as weftd:
+    with Weftd(NAPS + workload("other", plain("weft-naps"), "--nap", "0.2")) as weftd:
         weftd.running("naps")
         pid = weftd.running("other")
         name = [f for f in boxes(weftd) if f.startswith("other.")][0]

@@ -100,7 +100,7 @@ def processor_time(pid):
 
 @test("echo waits when it is out of descriptors, and serves the connection once it has one")
 def out_of_descriptors():
-    config = workload("echo", "/bin/sh", "-c", f"ulimit -n 24; exec {program('weft-echo')} --listen 127.0.0.1:0")
+    config = workload("echo", "/bin/sh", "-c", f"ulimit -n 24; exec {plain('weft-echo')} --listen 127.0.0.1:0")
     with Weftd(config) as weftd:
         address = ("127.0.0.1", port(weftd))
         connections = [socket.create_connection(address, timeout=DEADLINE) for _ in range(40)]

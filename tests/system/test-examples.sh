@@ -7,6 +7,7 @@ set -u
 : "${srcdir:?}" "${builddir:?}"
 
 . "$srcdir/tests/tap.sh"
+wrapper=${WEFT_TEST_WRAPPER-} # what the examples are run by: Valgrind
 
 plain() {
         sed -E 's,(at )[^ ]*/([^ /]*:[0-9]+),\1\2,g; s/(took [0-9]+\.)[0-9]{3} seconds/\1nnn seconds/'
@@ -15,7 +16,7 @@ plain() {
 # What the example NAME prints on stderr, against EXPECTED; the environment is as it stands.
 compare() { # NAME EXPECTED
         local said status=0
-        said=$("$builddir/docs/examples/$1" 2>&1 >/dev/null) || status=$?
+        said=$($wrapper "$builddir/docs/examples/$1" 2>&1 >/dev/null) || status=$?
         [ "$status" = 0 ] || echo "exit status $status"
         diff <(plain <<<"$2") <(plain <<<"$said")
 }
@@ -30,7 +31,7 @@ result "sleep-debug tells the close of its loop too" "$(compare sleep-debug "$(<
 export WEFT_DEBUG=1 WEFT_LOG=debug
 result "blocking with WEFT_DEBUG=1 names the task that blocked, where it was defined and created" \
         "$(compare blocking "$(<"$examples/blocking.expected")")"
-said=$("$builddir/docs/examples/blocking" 2>&1)
+said=$($wrapper "$builddir/docs/examples/blocking" 2>&1)
 result "and for how long: 2.0 seconds" \
         "$(grep -qE ' took 2\.0[0-9]{2} seconds$' <<<"$said" || echo "it says: $said")"
 unset WEFT_DEBUG

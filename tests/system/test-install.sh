@@ -7,6 +7,7 @@ set -u
 : "${srcdir:?}" "${builddir:?}"
 
 . "$srcdir/tests/tap.sh"
+wrapper=${WEFT_TEST_WRAPPER-} # what is installed is run by: Valgrind
 
 weftd=
 work=$(mktemp -d /tmp/weft-XXXXXX) || exit 1
@@ -59,7 +60,7 @@ sanitize=$(setting SANITIZE)
 problem=$( { ${CC:-$(setting CC)} -Wall -Wextra -Werror -g $sanitize -o "$work/first" "$work/first.c" $(pkg-config --cflags --libs weft) \
         -Wl,-rpath,"$root$prefix/lib"; } 2>&1)
 result "the README's first coroutine compiles with what pkg-config says" "$problem"
-result "and runs" "$(WEFT_DEBUG=1 "$work/first" 2>&1 >/dev/null | grep -v '^WARNING:weft:Executing')"
+result "and runs" "$(WEFT_DEBUG=1 $wrapper "$work/first" 2>&1 >/dev/null | grep -v '^WARNING:weft:Executing')"
 
 export LD_LIBRARY_PATH=$root$prefix/lib
 export PATH=$root$prefix/bin:$root$prefix/sbin:$PATH
@@ -68,7 +69,7 @@ workload naps { command = { "weft-naps", "--nap", "0.1" } }
 workload hosted { command = { "weft-host", "$root$prefix/lib/weft/naps.so", "--nap", "0.1" } }
 workload first { command = { "$work/first" }  restart = no }
 END
-weftd -c "$work/weftd.conf" --runtime-dir "$work/run" --state-dir "$work/state" >"$work/log" 2>&1 &
+$wrapper weftd -c "$work/weftd.conf" --runtime-dir "$work/run" --state-dir "$work/state" >"$work/log" 2>&1 &
 weftd=$!
 until_true() { # COMMAND...
         local end=$((SECONDS + 20))
@@ -77,11 +78,11 @@ until_true() { # COMMAND...
                 sleep 0.05
         done
 }
-has_tasks() { [ -n "$(weftctl -s "$work/run/control.sock" tasks list -w "$1" --json 2>/dev/null)" ]; }
+has_tasks() { [ -n "$($wrapper weftctl -s "$work/run/control.sock" tasks list -w "$1" --json 2>/dev/null)" ]; }
 result "the installed weftd finds an installed workload by its name" "$(until_true has_tasks naps || cat "$work/log")"
 result "and the installed weft-host runs an installed module" "$(until_true has_tasks hosted || cat "$work/log")"
 recorded() {
-        [ "$(weftctl -s "$work/run/control.sock" history tasks --json 2>/dev/null | grep -c '"workload": *"first"')" -ge 2 ]
+        [ "$($wrapper weftctl -s "$work/run/control.sock" history tasks --json 2>/dev/null | grep -c '"workload": *"first"')" -ge 2 ]
 }
 result "the first coroutine's tasks are in the history" "$(until_true recorded || cat "$work/log")"
 kill "$weftd"

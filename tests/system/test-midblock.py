@@ -9,7 +9,7 @@ import tempfile
 
 from harness import *
 
-PATIENT = program("tests/system/patient")
+PATIENT = plain("tests/system/patient")
 BLOCK = 2 if SANITIZED else 0.5  # seconds
 # What each call gives when its time is over: result, errno.
 EAGAIN, ETIMEDOUT = 11, 110
@@ -89,9 +89,10 @@ def has_frames(name, reports):
 def every_call():
     left = subprocess.run([PATIENT], capture_output=True, text=True, check=True).stdout.split()
     check(len(left) > 25, f"the patient knows {left}")
+    at_once = 5 if WRAPPER else len(left)  # (in Valgrind's 128 GiB of address space there is no room for more black boxes)
     # A machine that has no time for weftd within one block has it within a longer one.
     for seconds in (BLOCK, 4 * BLOCK, 12 * BLOCK):
-        left = block_in(left, seconds)
+        left = [name for i in range(0, len(left), at_once) for name in block_in(left[i:i + at_once], seconds)]
         if not left:
             return
     raise Failure(f"no report names the call and its line: {left}")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-from harness import DEADLINE, check, check_equal, need, processes, program, run, test, wait_until
+from harness import *
 
 need("weftctl", "weftd", "weft-naps", "docs/examples/blocking")
 
@@ -107,9 +107,10 @@ def statuses():
         check_equal(len(missing.splitlines()), 1, f"lines on a program that is not there:\n{missing}")
         check("program 'no-such-program' is not found in PATH" in missing, missing)
         check("Permission denied" in scratch.run("run", "/etc/passwd", status=126).stderr, "it says why not")
-        scratch.env["TMPDIR"] = "/nonexistent"
-        check("/nonexistent" in scratch.run("run", "true", status=125).stderr, "the directory is named")
-        scratch.env["TMPDIR"] = scratch.temporary
+        if not WRAPPER:  # (which has its own temporary files)
+            scratch.env["TMPDIR"] = "/nonexistent"
+            check("/nonexistent" in scratch.run("run", "true", status=125).stderr, "the directory is named")
+            scratch.env["TMPDIR"] = scratch.temporary
         check("/proc/x/h.db" in scratch.run("run", "--history", "/proc/x/h.db", "true", status=125).stderr, "the history is named")
         scratch.run("run", status=2)
         scratch.run("-s", "/x", "run", "true", status=2)
@@ -245,9 +246,10 @@ def terminal():
             read_until(fd, "ready")
             os.write(fd, b"\x03")
             read_until(fd, "got 2")
-            os.write(fd, b"\x1a")
-            read_until(fd, "job stopped")
-            os.write(fd, b"\n")
+            if not WRAPPER:  # (Valgrind does not stop)
+                os.write(fd, b"\x1a")
+                read_until(fd, "job stopped")
+                os.write(fd, b"\n")
             os.write(fd, b"end\n")
             seen = read_until(fd, "job ended")
             os.waitpid(pid, 0)

@@ -10,8 +10,8 @@ from harness import *
 
 COUNT = 3000
 STANDER = "tests/system/stander"
-CONFIG = (workload("waiting", program(STANDER), COUNT) + workload("spinning", program(STANDER), 2, "spin") +
-          workload("blocking", program("weft-blocking"), "--every", "0.01", "--block", 2))
+CONFIG = (workload("waiting", program(STANDER), COUNT) + workload("spinning", plain(STANDER), 2, "spin") +
+          workload("blocking", plain("weft-blocking"), "--every", "0.01", "--block", 2))
 
 
 def line_of(file, mark):

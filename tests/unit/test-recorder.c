@@ -501,8 +501,6 @@ static void retention_keeps_up(void **state)
         uint64_t end = clock_gettime_ns(CLOCK_MONOTONIC) + PATIENCE_NS;
         uint64_t tail, rows;
 
-        if (in_valgrind())
-                skip(); /* there is no second flush; it has no pidfd_open, by which the recorder watches the box's process */
         box = fake_box_new(&(struct fake_options){.directory = f->directory, .locked = true, .n_records = 65536});
         f->options.flush_ms = 3600000; /* a flush is one of n records, but for the first; and nothing is deleted without one */
         f->options.flush_rows = n;
