@@ -42,18 +42,22 @@ static bool identify_cb(pid_t pid, const char **ret_workload, uint32_t *ret_inst
         return true;
 }
 
-static void added_cb(const struct box *box, void *arg)
+static int added_cb(const struct box *box, void *arg)
 {
         struct daemon *daemon = arg;
         struct deadlock_place place = {.instance = box->instance, .loop = box->loop, .pid = box->pid};
+        int r = recorder_attach(daemon->recorder, box->name);
 
-        recorder_attach(daemon->recorder, box->name);
         (void)snprintf(place.workload, sizeof(place.workload), "%s", box->workload);
-        deadlocks_attach(daemon->deadlocks, box->name, &place);
+        if (r == 0)
+                r = deadlocks_attach(daemon->deadlocks, box->name, &place);
+        if (r < 0)
+                return r;
         if (box->ours)
                 supervisor_box_seen(daemon->supervisor, box->pid);
         control_box_added(daemon->control, box);
         midblock_box_added(daemon->midblock, box);
+        return 0;
 }
 
 static void removed_cb(const struct box *box, void *arg)

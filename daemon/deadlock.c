@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The alarm's thread. It owns the boxes; others only put names of new ones into `attached`. The lists of circles that
+ * The alarm's thread. It owns the boxes; others only put new ones into `attached`. The lists of circles that
  * stand are changed by the thread under the lock, and read by others under it; the thread itself reads them without.
  */
 
@@ -24,12 +24,6 @@
 
 #define STACKS_NS 500000000U /* the stacks of one deadlock may take so long: it is told of in any case */
 
-struct attached {
-        struct attached *next;
-        struct deadlock_place place;
-        char name[];
-};
-
 struct deadlocks {
         struct deadlocks_options options;
         struct deadlock_box *boxes;
@@ -40,7 +34,7 @@ struct deadlocks {
         pthread_mutex_t lock; /* over the rest */
         pthread_cond_t wake;
         bool stopping;
-        struct attached *attached;
+        struct deadlock_box *attached; /* the thread has not taken them yet */
 };
 
 /* ---- what is told ---- */
@@ -141,31 +135,12 @@ void deadlocks_list(struct deadlocks *deadlocks, void (*fn)(const struct deadloc
 
 /* ---- boxes ---- */
 
-static void add_box(struct deadlocks *deadlocks, const struct attached *attached)
-{
-        struct deadlock_box *box;
-        struct reader *reader;
-        const char *why;
-        int r = reader_open(deadlocks->options.directory, attached->name, deadlocks->options.owner, &reader, &why);
-
-        if (r == 0)
-                r = deadlock_box_new(&attached->place, reader, &box);
-        if (r == -ENOMEM)
-                message_warning("%s: no memory to watch it for deadlocks", attached->name);
-        if (r < 0)
-                return; /* whoever named it has said why it cannot be opened; or it is gone already */
-        pthread_mutex_lock(&deadlocks->lock);
-        box->next = deadlocks->boxes;
-        deadlocks->boxes = box;
-        pthread_mutex_unlock(&deadlocks->lock);
-}
-
 /* Takes in what was attached, after waiting for ns (0: for as long as it takes). False: it is to end. */
 static bool take_attached(struct deadlocks *deadlocks, uint64_t until_ns)
 {
         const struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000U),
                                        .tv_nsec = (long)(until_ns % 1000000000U)};
-        struct attached *attached;
+        struct deadlock_box **last;
         bool stopping;
 
         pthread_mutex_lock(&deadlocks->lock);
@@ -175,18 +150,13 @@ static bool take_attached(struct deadlocks *deadlocks, uint64_t until_ns)
                 else if (pthread_cond_timedwait(&deadlocks->wake, &deadlocks->lock, &until) == ETIMEDOUT)
                         break;
         }
-        attached = deadlocks->attached;
+        for (last = &deadlocks->attached; *last != NULL; last = &(*last)->next)
+                ;
+        *last = deadlocks->boxes;
+        deadlocks->boxes = deadlocks->attached;
         deadlocks->attached = NULL;
         stopping = deadlocks->stopping;
         pthread_mutex_unlock(&deadlocks->lock);
-        while (attached != NULL) {
-                struct attached *next = attached->next;
-
-                if (!stopping)
-                        add_box(deadlocks, attached);
-                free(attached);
-                attached = next;
-        }
         return !stopping;
 }
 
@@ -235,22 +205,23 @@ static void *thread_main(void *arg)
         return NULL;
 }
 
-void deadlocks_attach(struct deadlocks *deadlocks, const char *box_name, const struct deadlock_place *place)
+int deadlocks_attach(struct deadlocks *deadlocks, const char *box_name, const struct deadlock_place *place)
 {
-        size_t n = strlen(box_name) + 1;
-        struct attached *attached = malloc(sizeof(*attached) + n);
+        struct deadlock_box *box;
+        struct reader *reader;
+        const char *why;
+        int r = reader_open(deadlocks->options.directory, box_name, deadlocks->options.owner, &reader, &why);
 
-        if (attached == NULL) {
-                message_warning("%s: no memory to watch it for deadlocks", box_name);
-                return;
-        }
-        attached->place = *place;
-        memcpy(attached->name, box_name, n);
+        if (r == 0)
+                r = deadlock_box_new(place, reader, &box);
+        if (r < 0)
+                return r;
         pthread_mutex_lock(&deadlocks->lock);
-        attached->next = deadlocks->attached;
-        deadlocks->attached = attached;
+        box->next = deadlocks->attached;
+        deadlocks->attached = box;
         pthread_cond_signal(&deadlocks->wake);
         pthread_mutex_unlock(&deadlocks->lock);
+        return 0;
 }
 
 /* ---- coming and going ---- */

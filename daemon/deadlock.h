@@ -36,8 +36,8 @@ struct deadlock_place {
         pid_t pid;
 };
 
-/* A box has appeared. Any thread; returns at once. */
-void deadlocks_attach(struct deadlocks *deadlocks, const char *box_name, const struct deadlock_place *place);
+/* A box has appeared; it is opened here, and read by the alarm's thread. Any thread. 0, or reader_open's negative errno. */
+int deadlocks_attach(struct deadlocks *deadlocks, const char *box_name, const struct deadlock_place *place);
 
 /* A deadlock that stands. */
 struct deadlock {

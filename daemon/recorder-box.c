@@ -59,26 +59,17 @@ static struct box *box_new(struct recorder *recorder, struct reader *reader)
         return box;
 }
 
-void box_attach(struct recorder *recorder, const char *name)
+void box_attach(struct recorder *recorder, struct reader *reader)
 {
-        struct reader *reader;
         struct box *box;
-        const char *why;
-        int r;
 
-        r = reader_open(recorder->options.directory, name, recorder->options.owner, &reader, &why);
-        if (r < 0) {
-                if (r != -ENOENT)
-                        log_warning("black box %s/%s: %s; it is left alone", recorder->options.directory, name, why);
-                return;
-        }
         if (box_is_known(recorder, reader)) {
                 reader_free(reader);
                 return;
         }
         box = box_new(recorder, reader);
         if (!box) {
-                log_warning("black box %s/%s: no memory to record it", recorder->options.directory, name);
+                log_warning("a black box in %s: no memory to record it", recorder->options.directory);
                 return;
         }
         box->next = recorder->boxes;

@@ -136,6 +136,7 @@ struct message {
         struct message *next;
         enum { MESSAGE_ATTACH, MESSAGE_ENDED, MESSAGE_ROW, MESSAGE_STEP } kind;
         char *name;
+        struct reader *reader; /* of the box that has come */
         struct ending ending;
         struct row *row;
         struct step_seen step; /* of the box `name` */
@@ -270,8 +271,8 @@ void steps_deinit(struct box *box);
 
 /* ---- recorder-box.c: what is in a box, as rows ---- */
 
-/* Opens the box; its file may be gone or garbage: then it is logged and forgotten. */
-void box_attach(struct recorder *recorder, const char *name);
+/* Takes the reader. One that is known already is fine. */
+void box_attach(struct recorder *recorder, struct reader *reader);
 struct box *box_free(struct box *box);
 
 /* The store was opened anew: whatever is known of it is not good any more. */

@@ -12,6 +12,7 @@
 #include "clock.h"
 #include "log.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@
 static void message_free(struct message *message)
 {
         free(message->name);
+        reader_free(message->reader);
         row_free(message->row);
         step_forget(&message->step);
         free(message);
@@ -56,15 +58,24 @@ static struct message *message_new(struct recorder *recorder)
         return message;
 }
 
-void recorder_attach(struct recorder *recorder, const char *box_name)
+int recorder_attach(struct recorder *recorder, const char *box_name)
 {
-        struct message *message = message_new(recorder);
+        struct reader *reader;
+        const char *why;
+        struct message *message;
+        int r = reader_open(recorder->options.directory, box_name, recorder->options.owner, &reader, &why);
 
-        if (!message)
-                return;
+        if (r < 0)
+                return r;
+        message = message_new(recorder);
+        if (!message) {
+                reader_free(reader);
+                return -ENOMEM;
+        }
         message->kind = MESSAGE_ATTACH;
-        message->name = strdup(box_name);
+        message->reader = reader;
         message_send(recorder, message);
+        return 0;
 }
 
 static struct ending ending_now(pid_t pid, enum recorder_how how, int exit_code, int signal)
@@ -202,8 +213,10 @@ void messages_take(struct recorder *recorder)
 
         for (; message; message = next) {
                 next = message->next;
-                if (message->kind == MESSAGE_ATTACH && message->name)
-                        box_attach(recorder, message->name);
+                if (message->kind == MESSAGE_ATTACH) {
+                        box_attach(recorder, message->reader);
+                        message->reader = NULL;
+                }
                 if (message->kind == MESSAGE_ENDED)
                         run_ended(recorder, &message->ending);
                 if (message->kind == MESSAGE_STEP && message->name)

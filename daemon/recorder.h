@@ -32,8 +32,9 @@ struct recorder_options {
 int recorder_new(const struct recorder_options *options, struct recorder **ret_recorder, char **ret_why);
 int recorder_start(struct recorder *recorder);
 
-/* A black box has appeared (also one left over from before). Returns at once. */
-void recorder_attach(struct recorder *recorder, const char *box_name);
+/* A black box has appeared (also one left over from before); it is opened here, and read by the recorder's thread. One that is known
+ * already is fine. 0, or reader_open's negative errno. */
+int recorder_attach(struct recorder *recorder, const char *box_name);
 
 enum recorder_how {
         RECORDER_EXITED,

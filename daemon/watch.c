@@ -3,7 +3,7 @@
 /*
  * A file appears under its name (link, rename) only when it is complete, so IN_CREATE and IN_MOVED_TO say it all. What
  * cannot be opened is reported once and forgotten; it is looked at again only when a scan meets it under a changed
- * file.
+ * file. Where only memory, address space or descriptors were missing it is tried again at each tidying.
  *
  * Ownership: the watch owns boxes and their readers. The array is sorted; a cursor into it (ListTasks) must hold a
  * box's place in the order, not its index.
@@ -31,6 +31,7 @@
 struct refused {
         char name[NAME_MAX + 1];
         ino_t inode;
+        bool passing; /* it is not the file's fault */
 };
 
 struct watch {
@@ -41,6 +42,7 @@ struct watch {
         size_t n_boxes, n_allocated;
         struct refused *refused; /* a ring of what could not be opened */
         unsigned n_refused;      /* ever */
+        bool again;              /* some of it is to be tried again */
         struct message_limit limit;
 };
 
@@ -87,24 +89,31 @@ static ino_t inode_of(const struct watch *watch, const char *name)
         return st.st_ino;
 }
 
-static bool was_refused(const struct watch *watch, const char *name)
+static struct refused *find_refused(const struct watch *watch, const char *name)
 {
         unsigned n = watch->n_refused < REFUSED_MAX ? watch->n_refused : REFUSED_MAX;
 
         for (unsigned i = 0; i < n; i++)
                 if (strcmp(watch->refused[i].name, name) == 0 && watch->refused[i].inode == inode_of(watch, name))
-                        return true;
-        return false;
+                        return &watch->refused[i];
+        return NULL;
 }
 
-static void refuse(struct watch *watch, const char *name, const char *why)
+static void refuse(struct watch *watch, const char *name, int error, const char *why)
 {
-        struct refused *refused = &watch->refused[watch->n_refused++ % REFUSED_MAX];
+        bool passing = error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+        struct refused *refused = find_refused(watch, name);
 
-        (void)snprintf(refused->name, sizeof(refused->name), "%s", name);
-        refused->inode = inode_of(watch, name);
-        if (message_allowed(&watch->limit))
-                message_warning("%s/%s: %s; not observed", watch->options.directory, name, why);
+        watch->again = watch->again || passing;
+        if (refused == NULL) {
+                refused = &watch->refused[watch->n_refused++ % REFUSED_MAX];
+                (void)snprintf(refused->name, sizeof(refused->name), "%s", name);
+                refused->inode = inode_of(watch, name);
+                if (message_allowed(&watch->limit))
+                        message_warning("%s/%s: %s; %s", watch->options.directory, name, why,
+                                        passing ? "not observed until there is room" : "not observed");
+        }
+        refused->passing = passing;
 }
 
 /* ---- boxes ---- */
@@ -127,10 +136,9 @@ static void box_identify(const struct watch *watch, struct box *box)
         (void)snprintf(box->workload, sizeof(box->workload), "%s", workload);
 }
 
-static int insert(struct watch *watch, struct box *box)
+/* Room for one more. */
+static int grow(struct watch *watch)
 {
-        size_t at = watch->n_boxes;
-
         if (watch->n_boxes == watch->n_allocated) {
                 size_t n = watch->n_allocated > 0 ? 2 * watch->n_allocated : 16;
                 struct box **boxes = realloc(watch->boxes, n * sizeof(*boxes));
@@ -140,12 +148,18 @@ static int insert(struct watch *watch, struct box *box)
                 watch->boxes = boxes;
                 watch->n_allocated = n;
         }
+        return 0;
+}
+
+static void insert(struct watch *watch, struct box *box)
+{
+        size_t at = watch->n_boxes;
+
         while (at > 0 && box_compare(watch->boxes[at - 1], box) > 0)
                 at--;
         memmove(watch->boxes + at + 1, watch->boxes + at, (watch->n_boxes - at) * sizeof(*watch->boxes));
         watch->boxes[at] = box;
         watch->n_boxes++;
-        return 0;
 }
 
 static bool is_known(const struct watch *watch, const char *name)
@@ -156,32 +170,42 @@ static bool is_known(const struct watch *watch, const char *name)
         return false;
 }
 
+static int add_opened(struct watch *watch, struct box *box)
+{
+        int r = grow(watch);
+
+        if (r < 0)
+                return r;
+        box->name = reader_name(box->reader);
+        box_identify(watch, box);
+        r = watch->options.added(box, watch->options.arg);
+        if (r == 0)
+                insert(watch, box);
+        return r;
+}
+
 static void add(struct watch *watch, const char *name)
 {
-        const char *why = "out of memory";
+        const struct refused *refused;
+        const char *why = NULL;
         struct box *box;
         int r;
 
-        if (!is_box_name(name) || is_known(watch, name) || was_refused(watch, name))
+        if (!is_box_name(name) || is_known(watch, name))
+                return;
+        refused = find_refused(watch, name);
+        if (refused != NULL && !refused->passing)
                 return;
         box = calloc(1, sizeof(*box));
         r = box == NULL ? -ENOMEM
                         : reader_open(watch->options.directory, name, watch->options.owner, &box->reader, &why);
-        if (r == -ENOENT) { /* it has gone already */
-                box_free(box);
+        if (r == 0)
+                r = add_opened(watch, box);
+        if (r == 0)
                 return;
-        }
-        if (r == 0) {
-                box->name = reader_name(box->reader);
-                box_identify(watch, box);
-                r = insert(watch, box);
-        }
-        if (r < 0) {
-                refuse(watch, name, why);
-                box_free(box);
-                return;
-        }
-        watch->options.added(box, watch->options.arg);
+        if (r != -ENOENT) /* else it has gone already */
+                refuse(watch, name, r, why != NULL ? why : strerror(-r));
+        box_free(box);
 }
 
 static void remove_at(struct watch *watch, size_t index)
@@ -208,6 +232,10 @@ void watch_tidy(struct watch *watch)
         for (size_t i = watch->n_boxes; i-- > 0;)
                 if (inode_of(watch, watch->boxes[i]->name) == 0 && reader_owner(watch->boxes[i]->reader) == 0)
                         remove_at(watch, i);
+        if (watch->again) {
+                watch->again = false;
+                (void)watch_scan(watch); /* what it cannot open it has reported */
+        }
 }
 
 size_t watch_n_boxes(const struct watch *watch)

@@ -33,8 +33,9 @@ struct watch_options {
         uid_t owner;
         /* Is the process one of ours? Then its workload (borrowed) and instance. */
         bool (*identify)(pid_t pid, const char **ret_workload, uint32_t *ret_instance, void *arg);
-        /* A box was added; one is about to go (NULL: nobody needs to know). */
-        void (*added)(const struct box *box, void *arg);
+        /* A box has come. 0; a negative errno: one of those who are to know it has no room; it will be told of again. */
+        int (*added)(const struct box *box, void *arg);
+        /* One is about to go (NULL: nobody needs to know). */
         void (*removed)(const struct box *box, void *arg);
         void *arg;
 };
@@ -55,7 +56,8 @@ void watch_poll(struct watch *watch);
 /* The box is done with. An unknown name is fine. */
 void watch_remove(struct watch *watch, const char *name);
 
-/* Lets go of boxes whose worker is dead and whose file has been taken away. */
+/* Lets go of boxes whose worker is dead and whose file has been taken away; tries again to add those for which there was no room. To be
+ * called about once a second. */
 void watch_tidy(struct watch *watch);
 
 /* In the order of workload, instance, loop, age. */

@@ -4,8 +4,10 @@
 
 import os
 import random
+import resource
 import signal
 import struct
+import subprocess
 
 from harness import *
 
@@ -108,6 +110,26 @@ def scribbled():
         wait_until(lambda: weftd.workload("other")["state"] != "running", "the end of the worker is noticed")
         check_equal(weftd.running("naps"), naps, "pid of the other workload")
         check_equal(weftd.value("PRAGMA integrity_check"), "ok", "integrity_check")
+
+
+@test("a black box for which weftd has no descriptor left is said to wait, and observed and recorded once there is room")
+def no_room():
+    with Weftd(NAPS) as weftd:
+        weftd.running("naps")
+        pid = weftd.process.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        used = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(set(range(len(used) + 1)) - used), limits[1]))
+        other = subprocess.Popen([program("weft-naps"), "--nap", "0.1"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                 env={**os.environ, "WEFT_BLACKBOX_DIR": weftd.runtime, "WEFT_WORKLOAD": "other"})
+        weftd.wait_log("not observed until there is room")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        wait_until(lambda: weftd.value("SELECT count(*) FROM tasks WHERE workload = 'other' AND state = 'finished'") > 3, "its tasks are in the history")
+        check(weftd.tasks("other"), "its tasks are not listed")
+        other.terminate()
+        other.wait()
+        check_equal(weftd.count_log("not observed until there is room"), 1, "times that it was said")
+        weftd.check_history()
 
 
 run()
