@@ -221,22 +221,23 @@ class Weftd:
         self.process.wait()
         self.ended = True
 
-    def weftctl(self, *arguments, status=0, timeout=None):
-        result = subprocess.run([program("weftctl"), "-s", self.socket, *arguments], stdin=subprocess.DEVNULL,
+    def weftctl(self, *arguments, status=0, timeout=None, which=program):
+        result = subprocess.run([which("weftctl"), "-s", self.socket, *arguments], stdin=subprocess.DEVNULL,
                                 capture_output=True, text=True, timeout=timeout or DEADLINE)
         if status is not None:
             check_equal(result.returncode, status, f"exit status of weftctl {' '.join(arguments)}, which says:\n"
                         f"{result.stdout}{result.stderr}")
         return result
 
-    def json(self, *arguments):
-        return [json.loads(line) for line in self.weftctl(*arguments, "--json").stdout.splitlines()]
+    def json(self, *arguments, which=program):
+        return [json.loads(line) for line in self.weftctl(*arguments, "--json", which=which).stdout.splitlines()]
 
+    # What is polled, by weftctl itself: started by Valgrind it takes half a second each time.
     def tasks(self, workload):
-        return self.json("tasks", "list", "-w", workload)
+        return self.json("tasks", "list", "-w", workload, which=plain)
 
     def workload(self, name):
-        return [w for w in self.json("workloads", "list") if w["workload"] == name][0]
+        return [w for w in self.json("workloads", "list", which=plain) if w["workload"] == name][0]
 
     def running(self, name, but=None):
         """The pid of a workload's worker that runs tasks, once there is one other than `but`."""
