@@ -55,6 +55,24 @@ static inline __attribute__((always_inline, noreturn)) void fiber_jump(struct fi
         __builtin_unreachable();
 }
 
+static inline __attribute__((always_inline, noreturn)) void fiber_depart(const struct fiber *where, void (*fn)(void *arg), void *arg)
+{
+        register void *x0 __asm__("x0") = arg;
+        register void (*x16)(void *arg) __asm__("x16") = fn;
+
+        __asm__ volatile(
+                "ldr x9, [%0]\n\t"
+                "mov sp, x9\n\t"
+                "adrp x30, weft_fiber_end\n\t"
+                "add x30, x30, :lo12:weft_fiber_end\n\t"
+                "mov x29, xzr\n\t"
+                "br x16" /* to a function, bti c */
+                :
+                : "r"(where), "r"(x16), "r"(x0)
+                : "x9", "memory");
+        __builtin_unreachable();
+}
+
 static inline uint64_t fiber_control(void)
 {
         uint64_t fpcr;

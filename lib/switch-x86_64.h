@@ -51,6 +51,22 @@ static inline __attribute__((always_inline, noreturn)) void fiber_jump(struct fi
         __builtin_unreachable();
 }
 
+static inline __attribute__((always_inline, noreturn)) void fiber_depart(const struct fiber *where, void (*fn)(void *arg), void *arg)
+{
+        __asm__ volatile(
+                "movq 0(%0), %%rsp\n\t"
+                "subq $128, %%rsp\n\t" /* its red zone */
+                "andq $-16, %%rsp\n\t"
+                "leaq weft_fiber_end(%%rip), %%rax\n\t"
+                "pushq %%rax\n\t"
+                "xorl %%ebp, %%ebp\n\t"
+                "notrack jmp *%1"
+                :
+                : "S"(where), "d"(fn), "D"(arg)
+                : "rax", "memory");
+        __builtin_unreachable();
+}
+
 static inline uint64_t fiber_control(void)
 {
         uint32_t mxcsr;

@@ -192,6 +192,14 @@ void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg)
                 fn(arg);
                 return;
         }
+        if (FIBER_LEAVES && loop->current->done) { /* at its end it is on the loop's stack already */
+                struct weft_task *task = loop->current;
+
+                loop->current = NULL;
+                fn(arg);
+                loop->current = task;
+                return;
+        }
         call.caller = loop->current->co;
         loop->call = &call;
         fiber_switch(&call.caller->fiber, &loop->fiber);
@@ -439,8 +447,11 @@ static inline void tell_watchers(struct weft_task *task, uint64_t now_ns)
         }
 }
 
-static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft_task *task, int result)
+/* On the loop's stack, where fibers leave. */
+static void __attribute__((noreturn)) finish(void *arg)
 {
+        struct weft_task *task = arg;
+        struct weft_loop *loop = task->loop;
         struct coroutine *co = task->co;
         struct bb_slot *slot = task->slot;
         struct weft_task *next;
@@ -449,15 +460,14 @@ static void __attribute__((noreturn)) finish(struct weft_loop *loop, struct weft
                 .now_ns = now_ns,
                 .busy_ns = slot->busy_ns + took_ns,
                 .longest_step_ns = took_ns > slot->longest_step_ns ? took_ns : slot->longest_step_ns,
-                .outcome = outcome_of(result),
+                .outcome = outcome_of(task->result),
         };
 
-        task->result = result;
+        task->done = true; /* from here on nobody may switch as this task */
         task->cancelled = end.outcome == BB_OUTCOME_CANCELLED;
         count_end(loop, slot, &end);
         if (box_watched(loop->box))
                 record_end(loop, task, &end);
-        task->done = true;
         step_ended(loop, task, now_ns, took_ns);
         tell_watchers(task, now_ns);
         dismantle(loop, task);
@@ -532,5 +542,6 @@ void task_main(void)
         result = co->must_cancel ? -ECANCELED : task->fn(co->arg);
         if (__builtin_expect(co->must_cancel || co->scopes != NULL, 0))
                 result = end_untidily(loop, co, result);
-        finish(loop, task, result);
+        task->result = result;
+        fiber_leave(&loop->fiber, finish, task);
 }

@@ -267,6 +267,43 @@ static void an_end_that_is_not_aligned_is_rounded_down(void **state)
         assert_int_equal(entry_frame % 16, 0);
 }
 
+static __attribute__((noreturn, noinline)) void last_words(void *arg)
+{
+        volatile char room[4096];
+
+        for (size_t i = 0; i < sizeof(room); i++)
+                room[i] = 'x';
+        entry_frame = (uintptr_t)__builtin_frame_address(0);
+        note(*(char *)arg);
+        fiber_switch_final(&fibers[running], &thread);
+}
+
+static void leave(void)
+{
+        static char word = 'l';
+
+        fiber_entered();
+        fiber_leave(&thread, last_words, &word);
+}
+
+static void who_leaves_a_fiber_ends_on_the_stack_that_waits_and_harms_nothing_there(void **state)
+{
+        volatile unsigned mine[64];
+
+        (void)state;
+        for (unsigned round = 0; round < 3; round++) {
+                for (unsigned i = 0; i < 64; i++)
+                        mine[i] = i * round;
+                resume(start(leave));
+                for (unsigned i = 0; i < 64; i++)
+                        assert_int_equal(mine[i], i * round);
+        }
+        assert_string_equal(trace, "lll");
+        assert_int_equal(entry_frame % 16, 0);
+        if (FIBER_LEAVES)
+                assert_in_range((uintptr_t)mine - entry_frame, 1, STACK_BYTES);
+}
+
 /* ---- floating point ---- */
 
 static int rounding_at_start, rounding_after, vector_rounding_after;
@@ -473,6 +510,7 @@ int main(void)
                 TEST(threads_have_fibers_of_their_own),
                 TEST(the_entry_finds_its_stack_aligned_by_the_abi),
                 TEST(an_end_that_is_not_aligned_is_rounded_down),
+                TEST(who_leaves_a_fiber_ends_on_the_stack_that_waits_and_harms_nothing_there),
                 TEST(each_fiber_keeps_its_rounding_mode),
                 TEST(a_fiber_starts_with_the_rounding_mode_of_its_thread),
 #if defined(__x86_64__)
