@@ -72,7 +72,7 @@ static struct bounds thread_bounds(void)
 
 static struct bounds current_bounds(const struct weft_loop *loop)
 {
-        if (loop->current != NULL && !(FIBER_LEAVES && loop->current->done)) /* at its end a task is on the loop's stack */
+        if (loop->current != NULL && !(fiber_leaves() && loop->current->done)) /* at its end a task is on the loop's stack */
                 return (struct bounds){.low = loop->current->co->stack.low, .high = loop->current->co->stack.high};
         return thread_bounds();
 }

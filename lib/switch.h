@@ -168,26 +168,30 @@ static inline __attribute__((always_inline, noreturn)) void fiber_switch_final(s
 
 #endif
 
+/* Whether fiber_leave leaves: not where somebody is told of stacks. */
+static inline bool fiber_leaves(void)
+{
+#if defined(FIBER_MACHINE)
+        return false;
+#else
+        return __builtin_expect(!__atomic_load_n(&fiber__valgrind, __ATOMIC_RELAXED), 1);
+#endif
+}
+
 /*
  * The running fiber goes on in fn, which never returns, on the stack of a suspended one, below what that has there: what it does at its end
- * is on a stack that is warm, and its own is not touched again. fn may not switch as the one that has left, but for good. Where somebody is told
- * of stacks it stays on its own.
+ * is on a stack that is warm, and its own is not touched again. fn may switch for good, not to come back.
  */
-#if defined(FIBER_MACHINE)
-#define FIBER_LEAVES 0
-static inline __attribute__((noreturn)) void fiber_leave(const struct fiber *where, void (*fn)(void *arg), void *arg)
+static inline __attribute__((always_inline, noreturn)) void fiber_leave(const struct fiber *where, void (*fn)(void *arg), void *arg)
 {
+#if !defined(FIBER_MACHINE)
+        if (fiber_leaves())
+                fiber_depart(where, fn, arg);
+#endif
         (void)where;
         fn(arg);
         __builtin_unreachable();
 }
-#else
-#define FIBER_LEAVES 1
-static inline __attribute__((always_inline, noreturn)) void fiber_leave(const struct fiber *where, void (*fn)(void *arg), void *arg)
-{
-        fiber_depart(where, fn, arg);
-}
-#endif
 
 /* Where fibers start: pc of one that has not run yet, and of each other one's outermost frame. */
 bool fiber_is_start(uintptr_t pc);

@@ -192,7 +192,7 @@ void loop_call(struct weft_loop *loop, void (*fn)(void *arg), void *arg)
                 fn(arg);
                 return;
         }
-        if (FIBER_LEAVES && loop->current->done) { /* at its end it is on the loop's stack already */
+        if (fiber_leaves() && loop->current->done) { /* at its end it is on the loop's stack already */
                 struct weft_task *task = loop->current;
 
                 loop->current = NULL;

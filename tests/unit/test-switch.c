@@ -300,7 +300,7 @@ static void who_leaves_a_fiber_ends_on_the_stack_that_waits_and_harms_nothing_th
         }
         assert_string_equal(trace, "lll");
         assert_int_equal(entry_frame % 16, 0);
-        if (FIBER_LEAVES)
+        if (fiber_leaves())
                 assert_in_range((uintptr_t)mine - entry_frame, 1, STACK_BYTES);
 }
 
