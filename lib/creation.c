@@ -72,8 +72,10 @@ static struct bounds thread_bounds(void)
 
 static struct bounds current_bounds(const struct weft_loop *loop)
 {
-        if (loop->current != NULL && !(fiber_leaves() && loop->current->done)) /* at its end a task is on the loop's stack */
-                return (struct bounds){.low = loop->current->co->stack.low, .high = loop->current->co->stack.high};
+        const struct weft_task *task = loop->current;
+
+        if (task != NULL && task->co != NULL && !(fiber_leaves() && task->done)) /* at its end a task is on the loop's stack */
+                return (struct bounds){.low = task->co->stack.low, .high = task->co->stack.high};
         return thread_bounds();
 }
 

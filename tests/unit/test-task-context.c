@@ -237,6 +237,65 @@ static void a_context_outlives_its_loop_with_all_that_it_holds(void **state)
         weft_context_unref(second);
 }
 
+/* ---- what goes with a task ---- */
+
+static int n_later, n_nobody;
+
+static int child_of_nobody(void *arg)
+{
+        (void)arg;
+        n_nobody++;
+        return 0;
+}
+
+static void later_cb(void *arg)
+{
+        (void)arg;
+        n_later++;
+}
+
+static void goes(void *object)
+{
+        struct weft_task *task = weft_spawn(child_of_nobody, NULL);
+
+        *(int *)object -= 1;
+        (void)weft_call_soon(later_cb, NULL);
+        weft_task_unref(task);
+}
+
+static int holds(void *arg)
+{
+        static const struct weft_pointer_type type = {.unref = goes};
+
+        return weft_contextvar_set_pointer(&a, arg, &type, NULL);
+}
+
+/* In debug mode each of the two has its place of creation looked for, on whatever stack the task ends. */
+static int sees_it_go(void *arg)
+{
+        int n_held = 1;
+
+        CHECK(weft_set_debug(*(bool *)arg) == 0);
+        CHECK(weft_await(weft_spawn(holds, &n_held)) == 0);
+        CHECK(n_held == 0);
+        while (n_later == 0 || n_nobody == 0)
+                CHECK(weft_yield() == 0);
+        return weft_set_debug(false);
+}
+
+static void what_is_let_go_at_a_tasks_end_may_call_and_spawn(void **state)
+{
+        (void)state;
+        for (int debug = 0; debug < 2; debug++) {
+                bool on = debug != 0;
+
+                n_later = n_nobody = 0;
+                assert_int_equal(weft_run(sees_it_go, &on), 0);
+                assert_int_equal(n_later, 1);
+                assert_int_equal(n_nobody, 1);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -246,6 +305,7 @@ int main(void)
                 cmocka_unit_test(a_task_cannot_be_given_another_threads_context),
                 cmocka_unit_test(rule_7_run_brings_the_previous_context_back_also_when_others_ran_meanwhile),
                 cmocka_unit_test(a_context_outlives_its_loop_with_all_that_it_holds),
+                cmocka_unit_test(what_is_let_go_at_a_tasks_end_may_call_and_spawn),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
