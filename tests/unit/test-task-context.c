@@ -259,7 +259,7 @@ static void goes(void *object)
         struct weft_task *task = weft_spawn(child_of_nobody, NULL);
 
         *(int *)object -= 1;
-        (void)weft_call_soon(later_cb, NULL);
+        weft_handle_unref(weft_call_soon(later_cb, NULL));
         weft_task_unref(task);
 }
 
