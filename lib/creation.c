@@ -74,7 +74,7 @@ static struct bounds current_bounds(const struct weft_loop *loop)
 {
         const struct weft_task *task = loop->current;
 
-        if (task != NULL && task->co != NULL && !(fiber_leaves() && task->done)) /* at its end a task is on the loop's stack */
+        if (task != NULL && !(fiber_leaves() && task->done)) /* at its end a task is on the loop's stack */
                 return (struct bounds){.low = task->co->stack.low, .high = task->co->stack.high};
         return thread_bounds();
 }
