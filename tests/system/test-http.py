@@ -139,7 +139,7 @@ def live():
         trace = "0af7651916cd43dd8448eb211c80319c"
         connection = connect(weftd)
         connection.sendall(f"GET /slow?ms=60000 HTTP/1.1\r\nHost: a\r\ntraceparent: 00-{trace}-b7ad6b7169203331-01\r\n\r\n".encode())
-        tasks = wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--where", "request=GET /slow"), "the task is listed")
+        tasks = wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--where", "request=GET /slow", which=plain), "the task is listed")
         check_equal([task["coro"] for task in tasks], ["slow"], "tasks with that request")
         context = {v["var"]: v["value"] for v in weftd.json("context", "show", tasks[0]["id"])}
         check_equal((context["request"], context["trace_id"]), ("GET /slow", trace), "its context")
@@ -158,7 +158,7 @@ def cancelled():
     with Weftd(http()) as weftd:
         connection = connect(weftd)
         connection.sendall(get("/slow?ms=60000"))
-        task = wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the task is listed")[0]
+        task = wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow", which=plain), "the task is listed")[0]
         weftd.weftctl("tasks", "cancel", task["id"], "--reason", "too slow")
         check_equal(answer(connection), "HTTP/1.1 503 Service Unavailable", "answer")
         connection.close()
@@ -188,7 +188,7 @@ def blocking():
             while not data.endswith(b'"Hello World"}'):
                 data += known.recv(4096) or check(False, f"the connection that is to be kept ends after {data}")
             waiting.sendall(get("/slow?ms=1000"))  # (not 100: that it sleeps is to be seen before the block begins)
-            wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the request sleeps")
+            wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow", which=plain), "the request sleeps")
             blocker.sendall(get("/block?ms=3000"))
             # (a sanitized program's frames are its sanitizer's)
             read_until(follower.stdout, "blocked", "request = GET /block", *([] if SANITIZED else ["in nanosleep() called by block() at "]))
@@ -299,8 +299,8 @@ def out_of_descriptors():
 def graceful():
     with Weftd(http()) as weftd:
         connection = connect(weftd)
-        connection.sendall(get("/slow?ms=1000"))
-        wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the request runs")
+        connection.sendall(get(f"/slow?ms={3000 if WRAPPER else 1000}"))
+        wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow", which=plain), "the request runs")
         os.kill(weftd.running("http"), signal.SIGTERM)
         check_equal(answer(connection), "HTTP/1.1 200 OK", "the answer after SIGTERM")
         connection.close()
@@ -312,8 +312,8 @@ def orphaned():
     for _ in range(5):
         with Weftd(http()) as weftd:
             connection = connect(weftd)
-            connection.sendall(get("/slow?ms=500"))
-            wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow"), "the request runs")
+            connection.sendall(get(f"/slow?ms={3000 if WRAPPER else 500}"))
+            wait_until(lambda: weftd.json("tasks", "list", "-w", "http", "--coro", "slow", which=plain), "the request runs")
             weftd.kill()
             check_equal(answer(connection), "HTTP/1.1 200 OK", "the answer after weftd's death")
             connection.close()
